@@ -1,0 +1,19 @@
+"""Sparse training for Keras 3 by choice of optimizer."""
+
+from keras_bregman import callbacks, regularizers
+from keras_bregman.initializers import sparsify
+from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
+from keras_bregman.sparsity import density, summary
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AdaBreg",
+    "LinBreg",
+    "ProxGD",
+    "callbacks",
+    "density",
+    "regularizers",
+    "sparsify",
+    "summary",
+]

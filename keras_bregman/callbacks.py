@@ -1,0 +1,183 @@
+"""Callbacks for `model.fit`: sparsity in the logs, plateau decay."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import keras
+
+from keras_bregman import sparsity
+
+
+def inner_optimizers(optimizer) -> list:
+    """The optimizers that hold the state, without Keras' wrappers."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return inner_optimizers(optimizer.inner_optimizer)
+    if hasattr(optimizer, "optimizers"):  # keras.optimizers.MultiOptimizer
+        return list(optimizer.optimizers)
+    return [optimizer]
+
+
+class SparsityLogger(keras.callbacks.Callback):
+    """Writes the density into the logs of every epoch.
+
+    The figures reach `History`, the progress bar, `CSVLogger`, `TensorBoard`,
+    `EarlyStopping` and `ModelCheckpoint` (`monitor="density"`), wherever this
+    callback stands in the list.
+
+    | key | figure |
+    |---|---|
+    | `density` | share of all kernel entries that are not 0, in [0, 1] |
+    | `dead_units` | share of output units all of whose weights are 0 |
+    | `density/PATH` | density of one kernel, with `per_layer=True` |
+
+    Args:
+        per_layer: Whether to log every kernel's density too.
+
+    Raises:
+        FloatingPointError: At the end of an epoch in which a kernel became
+            NaN.
+    """
+
+    def __init__(self, per_layer: bool = False):
+        super().__init__()
+        self.per_layer = per_layer
+
+    def set_model(self, model):
+        super().set_model(model)
+        # Callbacks read the logs in the order of the list, so the one that
+        # adds to them has to come first. Keras tells a callback its model but
+        # not its list; the list is the caller of this method.
+        frame = inspect.currentframe()
+        caller = (
+            frame.f_back.f_locals.get("self")
+            if frame and frame.f_back
+            else None
+        )
+        if isinstance(caller, keras.callbacks.CallbackList):
+            others = [c for c in caller.callbacks if c is not self]
+            caller.callbacks = [self, *others]
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is None:
+            return
+        counts = sparsity.count(self.model)
+        total = sparsity.total(counts)
+        logs["density"] = total.density
+        logs["dead_units"] = total.dead_units / total.units
+        if self.per_layer:
+            for entry in counts:
+                logs[f"density/{entry.path}"] = entry.density
+
+
+class PlateauDecay(keras.callbacks.Callback):
+    """Multiplies the learning rate when a figure stagnates: the authors' rule.
+
+    An epoch is good if its figure is below (1 - threshold) times the best so
+    far; above (1 + threshold) times it with `mode="max"`. When the number of
+    bad epochs in a row exceeds `patience`, the learning rate is multiplied by
+    `factor` and counting starts again.
+
+    This is PyTorch's `ReduceLROnPlateau` with a relative threshold.
+    `keras.callbacks.ReduceLROnPlateau` differs twice: its threshold is
+    absolute, and it acts when the bad epochs reach the patience.
+
+    The count goes on when `fit` is called again with an `initial_epoch`; it
+    starts anew at epoch 0. The learning rate appears in the logs as
+    `learning_rate`.
+
+    Args:
+        monitor: Name of the figure in the logs.
+        factor: What the learning rate is multiplied by, in (0, 1).
+        patience: Bad epochs in a row that are let pass, 0 or greater.
+        threshold: Relative change that counts as progress, in [0, 1).
+        mode: `"min"` if less is better, `"max"` if more is.
+        min_lr: The learning rate is never set below this.
+        verbose: 1 prints a line at each reduction.
+
+    Raises:
+        ValueError: For an argument out of range; when `fit` begins, for an
+            optimizer whose learning rate is a schedule; at the end of the
+            first epoch, for a figure that is not in the logs.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "loss",
+        factor: float = 0.5,
+        patience: int = 5,
+        threshold: float = 0.01,
+        mode: str = "min",
+        min_lr: float = 0.0,
+        verbose: int = 0,
+    ):
+        super().__init__()
+        for name, value, good, bound in (
+            ("factor", factor, 0 < factor < 1, "in (0, 1)"),
+            ("patience", patience, patience >= 0, "0 or greater"),
+            ("threshold", threshold, 0 <= threshold < 1, "in [0, 1)"),
+            ("mode", mode, mode in ("min", "max"), "'min' or 'max'"),
+            ("min_lr", min_lr, 0 <= min_lr < math.inf, "0 or greater"),
+        ):
+            if not good:
+                raise ValueError(
+                    f"`{name}` must be {bound}. Received: {name}={value!r}"
+                )
+        self.monitor = monitor
+        self.factor = factor
+        self.patience = patience
+        self.threshold = threshold
+        self.mode = mode
+        self.min_lr = min_lr
+        self.verbose = verbose
+        self._restart()
+
+    def _restart(self):
+        self.best = math.inf if self.mode == "min" else -math.inf
+        self.bad_epochs = 0
+
+    def on_train_begin(self, logs=None):
+        for optimizer in inner_optimizers(self.model.optimizer):
+            if not isinstance(optimizer._learning_rate, keras.Variable):
+                raise ValueError(
+                    "PlateauDecay needs an optimizer whose `learning_rate` is "
+                    f"a float; that of {type(optimizer).__name__} is a "
+                    "schedule, which nothing else can change. Use one or the "
+                    "other."
+                )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 0:
+            self._restart()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        if self.monitor not in logs:
+            raise ValueError(
+                f"`monitor` names a figure that is not in the logs. Received: "
+                f"monitor={self.monitor!r}; the logs hold {sorted(logs)}"
+            )
+        if self._is_better(float(logs[self.monitor])):
+            self.best = float(logs[self.monitor])
+            self.bad_epochs = 0
+        else:
+            self.bad_epochs += 1
+        optimizers = inner_optimizers(self.model.optimizer)
+        if self.bad_epochs > self.patience:
+            self.bad_epochs = 0
+            for optimizer in optimizers:
+                rate = float(optimizer.learning_rate)
+                new = max(rate * self.factor, self.min_lr)
+                if new < rate:
+                    optimizer.learning_rate = new
+                    if self.verbose:
+                        print(f"\nEpoch {epoch + 1}: learning rate {new:g}")
+        logs["learning_rate"] = float(optimizers[0].learning_rate)
+
+    def _is_better(self, value):
+        if self.mode == "min":
+            return value < self.best * (1 - self.threshold)
+        if self.best == -math.inf:
+            return value > self.best
+        return value > self.best * (1 + self.threshold)

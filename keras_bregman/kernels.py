@@ -1,0 +1,169 @@
+"""Which variables are kernels, and how their axes are laid out.
+
+A kernel is the weight that a Keras layer multiplies its input by: of a dense,
+convolution, depthwise, pointwise, recurrent or attention layer. Keras names
+every one of them so that the last part of its path ends in `kernel`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import NamedTuple
+
+import keras
+
+_KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
+_ATTENTION_INPUT = re.compile(r"(^|/)(query|key|value)/kernel$")
+_ATTENTION_OUTPUT = re.compile(r"(^|/)attention_output/kernel$")
+_DEPTHWISE = re.compile(r"depthwise|(^|[/_])dw(conv)?(\d|_|/|$)|dwconv")
+
+
+class Layout(NamedTuple):
+    """The axes of one kernel, counted from 0.
+
+    Attributes:
+        shape: The kernel's shape.
+        inputs: Axes that run over input channels.
+        outputs: Axes that run over output units. A depthwise kernel has its
+            channel axis in both, since each channel feeds units of its own.
+    """
+
+    shape: tuple[int, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def over(self, groups: str) -> tuple[int, ...]:
+        """Axes that run inside one group of `"unit" | "input" | "kernel"`."""
+        fixed = {
+            "unit": self.outputs,
+            "input": self.inputs,
+            "kernel": self.inputs + self.outputs,
+        }[groups]
+        return tuple(a for a in range(len(self.shape)) if a not in fixed)
+
+    def size(self, axes: tuple[int, ...]) -> int:
+        """Number of entries along `axes`."""
+        return math.prod(self.shape[a] for a in axes)
+
+    @property
+    def fan_in(self) -> int:
+        """Number of weights that feed one output unit."""
+        return self.size(self.over("unit"))
+
+    @property
+    def fan_out(self) -> int:
+        """Number of weights that one input channel feeds."""
+        return self.size(self.over("input"))
+
+
+class Kernel(NamedTuple):
+    """One kernel of a model."""
+
+    path: str
+    variable: keras.Variable
+    layout: Layout
+    layer: keras.layers.Layer | None
+
+
+def path_of(variable) -> str:
+    """The Keras path of a variable; a raw backend variable's name."""
+    return getattr(variable, "path", None) or variable.name
+
+
+def is_kernel(path: str) -> bool:
+    """Whether the variable at `path` is the kernel of a Keras layer."""
+    return bool(_KERNEL.search(path))
+
+
+def layout_of(shape, path: str = "", layer=None) -> Layout:
+    """The layout of a kernel.
+
+    A Keras kernel is `(*spatial, inputs, outputs)`. The exceptions are told
+    from the layer where it is known. An optimizer sees variables only, so it
+    goes by the path that Keras gives them: a depthwise layer has to be called
+    so (`depthwise`, `dw`, `dwconv`), a transposed convolution `transpose`.
+    """
+    shape = tuple(int(n) for n in shape)
+    rank = len(shape)
+    if isinstance(layer, keras.layers.EinsumDense):
+        _, kernel, output = re.split(r",|->", layer.equation.replace(" ", ""))
+        outputs = tuple(i for i, axis in enumerate(kernel) if axis in output)
+        return Layout(shape, _others(outputs, rank), outputs)
+    if rank < 2:
+        return Layout(shape, (), tuple(range(rank)))
+    if rank == 3 and layer is None and _ATTENTION_INPUT.search(path):
+        return Layout(shape, (0,), (1, 2))
+    if rank == 3 and layer is None and _ATTENTION_OUTPUT.search(path):
+        return Layout(shape, (0, 1), (2,))
+    scope, _, name = path.lower().rpartition("/")
+    named = layer is None and rank > 2 and name.startswith("kernel")
+    if (
+        name == "depthwise_kernel"
+        or isinstance(layer, _DEPTHWISE_LAYERS)
+        or (named and _DEPTHWISE.search(scope))
+    ):
+        return Layout(shape, (rank - 2,), (rank - 2, rank - 1))
+    if isinstance(layer, _TRANSPOSED_LAYERS) or (
+        named and "transpose" in scope
+    ):
+        return Layout(shape, (rank - 1,), (rank - 2,))
+    return Layout(shape, (rank - 2,), (rank - 1,))
+
+
+_KERNEL_ATTRIBUTES = (
+    "kernel",
+    "recurrent_kernel",
+    "depthwise_kernel",
+    "pointwise_kernel",
+)
+_DEPTHWISE_LAYERS = (
+    keras.layers.DepthwiseConv1D,
+    keras.layers.DepthwiseConv2D,
+)
+_TRANSPOSED_LAYERS = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+)
+
+
+def _others(axes, rank):
+    return tuple(a for a in range(rank) if a not in axes)
+
+
+def kernels(model) -> list[Kernel]:
+    """All kernels of a built model, each once, in the order of its weights.
+
+    Args:
+        model: A built `keras.Model` or layer. Frozen kernels count too.
+
+    Raises:
+        ValueError: If the model is not built or holds no kernel.
+    """
+    if not model.built:
+        raise ValueError(
+            f"`model` '{model.name}' has no weights yet. Build it first: give "
+            "it a `keras.Input`, or call `model.build(input_shape)`."
+        )
+    owners: dict[int, keras.layers.Layer] = {}
+    for layer in model._flatten_layers():
+        for name in _KERNEL_ATTRIBUTES:
+            owners.setdefault(id(getattr(layer, name, None)), layer)
+    found: dict[int, Kernel] = {}
+    for variable in model.weights:
+        if is_kernel(variable.path) and id(variable) not in found:
+            layer = owners.get(id(variable))
+            found[id(variable)] = Kernel(
+                variable.path,
+                variable,
+                layout_of(variable.shape, variable.path, layer),
+                layer,
+            )
+    if not found:
+        raise ValueError(
+            f"`model` '{model.name}' holds no kernel: none of its weights "
+            "has a path that ends in 'kernel'. Received: "
+            f"{[w.path for w in model.weights]}"
+        )
+    return list(found.values())

@@ -1,0 +1,322 @@
+"""Convex regularizers J: value, proximal operator and subdifferential.
+
+All are positively homogeneous, J(tx) = t J(x) for t > 0. Hence the
+subdifferential at 0 is one fixed convex set P, and Moreau's identity gives
+
+    prox_{sJ}(x) = x - s proj_P(x / s)
+
+They know nothing of training: `keras_bregman.optimizers` turns them into
+optimizers. Strengths are called `lam` throughout, the papers' lambda.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_bregman.kernels import Layout, layout_of
+
+_GROUPS = ("unit", "input", "kernel")
+
+
+def check_strength(name: str, value: Any) -> float:
+    """`value` as a float; raises ValueError unless finite and not negative."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(
+            f"`{name}` must be a finite number, 0 or greater (the threshold "
+            f"below which weights stay 0). Received: {name}={value!r}"
+        )
+    return number
+
+
+class Regularizer:
+    """A convex, positively homogeneous function J of one kernel.
+
+    Subclasses give `value`, `prox` and `project`. `x` and `v` are float
+    tensors of one kernel's shape, and so are all results but `value`, which is
+    a scalar; dtypes are kept.
+
+    Args:
+        lam: Strength lambda, a finite float, 0 or greater. Every method takes
+            another one as `lam`, a float or a scalar tensor of `x`'s dtype:
+            this is how an optimizer keeps it in a variable.
+    """
+
+    min_rank = 0
+
+    def __init__(self, lam: float):
+        self.lam = check_strength("lam", lam)
+
+    def value(self, x, lam=None, layout: Layout | None = None):
+        """J(x), a scalar."""
+        raise NotImplementedError
+
+    def prox(self, x, step=1.0, lam=None, layout: Layout | None = None):
+        """The proximal operator, argmin_z |z - x|^2 / 2 + step J(z)."""
+        raise NotImplementedError
+
+    def project(self, x, v, lam=None, layout: Layout | None = None):
+        """The point of the subdifferential of J at `x` that is nearest `v`."""
+        raise NotImplementedError
+
+    def subgradient(self, x, lam=None, layout: Layout | None = None):
+        """The smallest subgradient of J at `x`, its projection of 0."""
+        return self.project(x, ops.zeros_like(x), lam, layout)
+
+    def _lam(self, x, lam):
+        return ops.convert_to_tensor(
+            self.lam if lam is None else lam, dtype=x.dtype
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"lam": self.lam}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __repr__(self):
+        arguments = [f"{k}={v!r}" for k, v in self.get_config().items()]
+        return f"{type(self).__name__}({', '.join(arguments)})"
+
+    def __eq__(self, other):
+        return (
+            type(self) is type(other)
+            and self.get_config() == other.get_config()
+        )
+
+    def __hash__(self):
+        return hash(repr(self))
+
+
+@keras.saving.register_keras_serializable("keras_bregman")
+class L1(Regularizer):
+    """J(x) = lam sum_i |x_i|, the l1 norm: single weights become 0.
+
+    The prox is soft thresholding, and P is the box [-lam, lam].
+
+    Args:
+        lam: Strength lambda, a finite float, 0 or greater.
+    """
+
+    def value(self, x, lam=None, layout=None):
+        return self._lam(x, lam) * ops.sum(ops.abs(x))
+
+    def prox(self, x, step=1.0, lam=None, layout=None):
+        return _soft_threshold(x, step * self._lam(x, lam))
+
+    def project(self, x, v, lam=None, layout=None):
+        lam = self._lam(x, lam)
+        return ops.where(x != 0, lam * ops.sign(x), _clip(v, lam))
+
+
+@keras.saving.register_keras_serializable("keras_bregman")
+class NonNegativeL1(Regularizer):
+    """J(x) = lam sum_i x_i for x >= 0, infinite elsewhere.
+
+    Single weights become 0, and none is negative after a step. P is
+    (-inf, lam] in every entry. A negative entry lies outside J's domain, where
+    no subgradient exists; `project` answers -lam there, the l1 norm's, as the
+    authors' code does for weights that were initialized negative.
+
+    Args:
+        lam: Strength lambda, a finite float, 0 or greater.
+    """
+
+    def value(self, x, lam=None, layout=None):
+        total = self._lam(x, lam) * ops.sum(ops.abs(x))
+        infinite = ops.convert_to_tensor(math.inf, dtype=x.dtype)
+        return ops.where(ops.any(x < 0), infinite, total)
+
+    def prox(self, x, step=1.0, lam=None, layout=None):
+        return ops.relu(x - step * self._lam(x, lam))
+
+    def project(self, x, v, lam=None, layout=None):
+        lam = self._lam(x, lam)
+        at_zero = ops.where(v < lam, v, lam)
+        return ops.where(x != 0, lam * ops.sign(x), at_zero)
+
+
+@keras.saving.register_keras_serializable("keras_bregman")
+class GroupLasso(Regularizer):
+    """J(x) = lam sum_g sqrt(n_g) |x_g|_2: whole groups of weights become 0.
+
+    n_g is the number of weights in group g. P is the ball of radius
+    lam sqrt(n_g) in every group.
+
+    Args:
+        lam: Strength lambda, a finite float, 0 or greater.
+        groups: What makes a group: `"unit"`, all weights that feed one output
+            unit or filter; `"input"`, all weights that read one input or
+            channel; `"kernel"`, the spatial kernel between one input and one
+            output channel (a single weight in a dense kernel). Or a tuple of
+            the axes along which a group runs.
+    """
+
+    min_rank = 2
+
+    def __init__(self, lam: float, groups="unit"):
+        super().__init__(lam)
+        if isinstance(groups, str):
+            if groups not in _GROUPS:
+                raise ValueError(
+                    f"`groups` must be one of {_GROUPS} or a tuple of axes. "
+                    f"Received: groups={groups!r}"
+                )
+            self.groups: str | tuple[int, ...] = groups
+        else:
+            self.groups = tuple(int(axis) for axis in groups)
+
+    def value(self, x, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        return self._lam(x, lam) * weight * ops.sum(_norm(x, axes))
+
+    def prox(self, x, step=1.0, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        return _group_threshold(x, axes, step * weight * self._lam(x, lam))
+
+    def project(self, x, v, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        radius = weight * self._lam(x, lam)
+        return _group_subgradient(
+            x, axes, radius, v - _group_threshold(v, axes, radius)
+        )
+
+    def group_axes(self, layout: Layout) -> tuple[int, ...]:
+        """The axes of a kernel along which one group runs."""
+        if isinstance(self.groups, str):
+            return layout.over(self.groups)
+        rank = len(layout.shape)
+        if any(not -rank <= axis < rank for axis in self.groups):
+            raise ValueError(
+                f"`groups` names an axis that a kernel of shape "
+                f"{layout.shape} does not have. Received: groups={self.groups}"
+            )
+        return tuple(axis % rank for axis in self.groups)
+
+    def _group(self, x, layout):
+        """Axes inside a group and the square root of a group's size."""
+        layout = layout_of(x.shape) if layout is None else layout
+        axes = self.group_axes(layout)
+        return axes, math.sqrt(layout.size(axes))
+
+    def get_config(self):
+        return {**super().get_config(), "groups": self.groups}
+
+
+@keras.saving.register_keras_serializable("keras_bregman")
+class SparseGroupLasso(GroupLasso):
+    """Groups become 0, and single weights inside the groups that stay.
+
+        J(x) = lam (alpha sum_i |x_i| + (1 - alpha) sum_g sqrt(n_g) |x_g|_2)
+
+    The prox is soft thresholding followed by the group's. P is the sum of the
+    box and the balls; its projection is v - prox_J(v).
+
+    Reference: Simon, Friedman, Hastie, Tibshirani, "A Sparse-Group Lasso",
+    Journal of Computational and Graphical Statistics 22(2), 2013.
+
+    Args:
+        lam: Strength lambda, a finite float, 0 or greater.
+        groups: As in `GroupLasso`.
+        alpha: Share of the l1 norm, a float in [0, 1].
+    """
+
+    def __init__(self, lam: float, groups="unit", alpha: float = 0.5):
+        super().__init__(lam, groups)
+        if not 0 <= alpha <= 1:
+            raise ValueError(
+                "`alpha` must lie in [0, 1] (0: group lasso, 1: l1). "
+                f"Received: alpha={alpha!r}"
+            )
+        self.alpha = float(alpha)
+
+    def value(self, x, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        groups = (1 - self.alpha) * weight * ops.sum(_norm(x, axes))
+        singles = self.alpha * ops.sum(ops.abs(x))
+        return self._lam(x, lam) * (singles + groups)
+
+    def prox(self, x, step=1.0, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        step = step * self._lam(x, lam)
+        x = _soft_threshold(x, step * self.alpha)
+        return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
+
+    def project(self, x, v, lam=None, layout=None):
+        axes, weight = self._group(x, layout)
+        strength = self._lam(x, lam)
+        box = self.alpha * strength
+        singles = ops.where(x != 0, box * ops.sign(x), _clip(v, box))
+        radius = (1 - self.alpha) * weight * strength
+        norm = _norm(x, axes)
+        inside = singles + _divide(radius * x, norm)
+        return ops.where(norm > 0, inside, v - self.prox(v, 1.0, lam, layout))
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
+
+
+def get(identifier) -> Regularizer | None:
+    """A regularizer from one, a float (`L1` strength) or None.
+
+    Raises:
+        ValueError: For anything else.
+    """
+    if identifier is None or isinstance(identifier, Regularizer):
+        return identifier
+    if isinstance(identifier, keras.regularizers.Regularizer):
+        raise ValueError(
+            "`regularizer` must come from `keras_bregman.regularizers`, which "
+            "know their proximal operator; a Keras one is a term of the loss "
+            "and belongs to a layer. "
+            f"Received: regularizer={identifier!r}"
+        )
+    try:
+        return L1(identifier)
+    except ValueError:
+        raise ValueError(
+            "`regularizer` must be a `keras_bregman.regularizers` object, a "
+            "finite float of 0 or greater (an l1 strength), None, or a dict "
+            "from regular expressions on variable paths to those. "
+            f"Received: regularizer={identifier!r}"
+        ) from None
+
+
+def _clip(x, bound):
+    # not minimum and maximum, which Keras computes in float32 on torch
+    return ops.clip(x, -bound, bound)
+
+
+def _soft_threshold(x, threshold):
+    # x - clip(x) rather than sign(x) max(|x| - t, 0): fewer passes over
+    # memory, and exactly 0 wherever |x| <= t
+    return x - _clip(x, threshold)
+
+
+def _divide(x, y):
+    """x / y, and 0 where y is 0."""
+    safe = ops.where(y == 0, ops.ones_like(y), y)
+    return ops.where(y == 0, 0.0, x / safe)
+
+
+def _norm(x, axes):
+    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+
+
+def _group_threshold(x, axes, threshold):
+    norm = _norm(x, axes)
+    scale = 1 - _divide(threshold * ops.ones_like(norm), norm)
+    return x * ops.where(norm >= threshold, scale, 0.0)
+
+
+def _group_subgradient(x, axes, radius, at_zero):
+    norm = _norm(x, axes)
+    return ops.where(norm > 0, _divide(radius * x, norm), at_zero)

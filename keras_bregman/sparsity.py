@@ -1,0 +1,133 @@
+"""Measuring how sparse a model is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_bregman._table import table
+from keras_bregman.kernels import kernels
+
+
+class Count(NamedTuple):
+    """The non-zero entries of one kernel.
+
+    Attributes:
+        path: The variable's path.
+        shape: Its shape.
+        nonzero: Number of entries that are not exactly 0.
+        size: Number of entries.
+        dead_units: Number of output units all of whose weights are 0.
+        units: Number of output units.
+    """
+
+    path: str
+    shape: tuple[int, ...]
+    nonzero: int
+    size: int
+    dead_units: int
+    units: int
+
+    @property
+    def density(self) -> float:
+        return self.nonzero / self.size
+
+
+def count(model) -> list[Count]:
+    """Counts the non-zero entries of every kernel of a model.
+
+    Args:
+        model: A built `keras.Model` or layer. Frozen kernels count too.
+
+    Raises:
+        ValueError: If the model is not built or holds no kernel.
+        FloatingPointError: If a kernel holds NaN.
+    """
+    counts = []
+    for kernel in kernels(model):
+        # numpy and not the backend: a GPU may take a subnormal for 0
+        value = keras.ops.convert_to_numpy(kernel.variable)
+        if value.dtype.kind != "f":
+            value = value.astype("float32")  # bfloat16
+        if np.isnan(value).any():
+            raise FloatingPointError(
+                f"'{kernel.path}' holds NaN, so that its density means "
+                "nothing; a loss or gradient was not finite. Check the data "
+                "for NaN, lower `learning_rate` or set `global_clipnorm`, "
+                "and go on from finite weights."
+            )
+        on = value != 0
+        alive = on.any(axis=kernel.layout.over("unit"))
+        counts.append(
+            Count(
+                kernel.path,
+                value.shape,
+                int(np.count_nonzero(on)),
+                value.size,
+                int(alive.size - np.count_nonzero(alive)),
+                alive.size,
+            )
+        )
+    return counts
+
+
+def density(model) -> float:
+    """Share of a model's kernel entries that are not exactly 0, in [0, 1].
+
+    The papers' and the report's N_total: kernels of dense, convolution,
+    depthwise, pointwise, recurrent and attention layers count; biases,
+    normalization and embeddings do not. A number that is merely tiny is not 0.
+
+    Args:
+        model: A built `keras.Model` or layer. Frozen kernels count too.
+
+    Raises:
+        ValueError: If the model is not built or holds no kernel.
+        FloatingPointError: If a kernel holds NaN.
+    """
+    return total(count(model)).density
+
+
+def total(counts: list[Count]) -> Count:
+    """The sum over kernels, with path `"total"`."""
+    return Count(
+        "total",
+        (),
+        sum(c.nonzero for c in counts),
+        sum(c.size for c in counts),
+        sum(c.dead_units for c in counts),
+        sum(c.units for c in counts),
+    )
+
+
+def summary(model, print_fn=print) -> None:
+    """Prints the density of every kernel of a model and of all together.
+
+    Args:
+        model: A built `keras.Model` or layer.
+        print_fn: Called with the table as one string.
+
+    Raises:
+        ValueError: If the model is not built or holds no kernel.
+        FloatingPointError: If a kernel holds NaN.
+    """
+    counts = count(model)
+    rows = [
+        (
+            c.path,
+            "x".join(map(str, c.shape)),
+            f"{c.size:,}",
+            f"{c.nonzero:,}",
+            f"{c.density:.2%}",
+            f"{c.dead_units:,} / {c.units:,}",
+        )
+        for c in [*counts, total(counts)]
+    ]
+    print_fn(
+        table(
+            ("kernel", "shape", "weights", "non-zero", "density", "dead units"),
+            rows,
+        )
+    )

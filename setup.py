@@ -1,0 +1,54 @@
+"""Package metadata; tools are configured in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import setup
+
+here = pathlib.Path(__file__).parent
+version = re.search(
+    r'__version__ = "(.+)"',
+    (here / "keras_bregman" / "__init__.py").read_text(),
+).group(1)
+
+test = ["hypothesis", "pytest", "pytest-xdist"]
+experiments = [
+    "importlib_resources",  # tensorflow-datasets needs it, undeclared
+    "matplotlib",
+    "scikit-learn",
+    "tensorflow-datasets",
+]
+tune = [
+    "keras-tuner",
+    "scikit-learn",  # for BayesianOptimization
+    "tensorboard",  # keras-tuner needs it, undeclared
+]
+
+setup(
+    name="keras-bregman",
+    version=version,
+    description="Sparse training for Keras 3 by choice of optimizer",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=["keras_bregman"],
+    package_data={"keras_bregman": ["py.typed"]},
+    install_requires=["keras>=3.15", "numpy"],
+    extras_require={
+        "tensorflow": ["tensorflow>=2.21"],
+        "jax": ["jax>=0.10"],
+        "torch": ["torch>=2.13"],
+        "experiments": experiments,
+        "tune": tune,
+        "test": test,
+        "dev": [*test, "mypy", "ruff"],
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

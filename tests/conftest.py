@@ -1,0 +1,40 @@
+"""Shared fixtures. `KERAS_BACKEND` chooses the backend of a whole run."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import pytest
+
+
+def pytest_collection_modifyitems(items):
+    if keras.config.backend() != "tensorflow":
+        skip = pytest.mark.skip(reason="needs the TensorFlow backend")
+        for item in items:
+            if "tensorflow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def fresh_state():
+    """Every test starts from the same seed and layer names."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_floatx("float32")
+    keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.fixture
+def float64():
+    """Computation in float64; JAX has to be told."""
+    keras.config.set_floatx("float64")
+    if keras.config.backend() == "jax":
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
