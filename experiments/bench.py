@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import statistics
 import time
 
@@ -10,7 +11,9 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
+from experiments import runs
 from experiments.models import mlp
+from keras_bregman._table import table
 
 # the variables of a ResNet-18 with a 10-class head: 11 million weights
 RESNET18_KERNELS = [
@@ -204,3 +207,48 @@ def fit_throughput(repeats: int = 5, examples: int = 55_000) -> list[dict]:
         }
         for name, values in rates.items()
     ]
+
+
+def report(out: pathlib.Path | None, repeats: int) -> None:
+    """Prints both benchmarks, and writes them to the file `out` if given."""
+    steps = step_costs(repeats)
+    print(f"{keras.config.backend()}: one step on 11 million weights")
+    print(
+        table(
+            (
+                "optimizer",
+                "mode",
+                "ms",
+                "against",
+                "ms",
+                "ratio",
+                "floats kept",
+            ),
+            [
+                (
+                    s["optimizer"],
+                    s["mode"],
+                    f"{1000 * s['seconds']:.1f}",
+                    s["twin"],
+                    f"{1000 * s['twin_seconds']:.1f}",
+                    f"{s['ratio']:.2f}",
+                    f"{s['slots']:.1f} : {s['twin_slots']:.1f}",
+                )
+                for s in steps
+            ],
+        )
+    )
+    rates = fit_throughput()
+    print("\nmodel.fit on the MLP 784-200-80-10, batches of 128")
+    print(
+        table(
+            ("optimizer", "examples per second", "of Adam's"),
+            [
+                (r["optimizer"], f"{r['rate']:,.0f}", f"{r['ratio']:.2f}")
+                for r in rates
+            ],
+        )
+    )
+    if out:
+        result = {"steps": steps, "fit": rates, **runs.provenance()}
+        runs.save(result, out)

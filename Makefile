@@ -1,0 +1,66 @@
+# make demo   trains five optimizers from 1 % of the weights and compares them
+# make test   runs the tests on every backend
+# make lint   checks style and types
+# make bench  times the optimizers against Keras' own
+#
+# Each sets up its own environment in .venv first, from the package index.
+#
+#   PYTHON=python3.12     another interpreter (3.11 to 3.13)
+#   DATA=mnist            another dataset for the demo
+#   ARGS="--seeds 0 1 2"  more arguments for the demo
+#   BACKENDS="jax"        fewer backends for test and bench
+
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= digits
+ARGS ?=
+BACKENDS ?= tensorflow jax torch
+
+comma := ,
+empty :=
+space := $(empty) $(empty)
+extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
+test_ready := $(VENV)/.ready-test-$(subst $(comma),-,$(extras))
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
+	-c requirements/pins.txt
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/.ready-demo
+	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
+
+# the rest of the suite is about TensorFlow or about no backend at all
+test: $(test_ready)
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== $$backend"; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q; \
+	done
+
+lint: $(test_ready)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+bench: $(test_ready)
+	@set -e; for backend in $(BACKENDS); do \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m experiments bench; \
+	done
+
+$(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV), about a minute"
+	@$(PIP) -e '.[tensorflow,experiments]'
+	@touch $@
+
+$(test_ready): setup.py requirements/pins.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV), a minute or two"
+	@$(PIP) -e '.[$(extras),experiments,dev]'
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "This needs Python 3.11 to 3.13; $(PYTHON) is `$(PYTHON) -V 2>&1`. Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+clean:
+	rm -rf $(VENV) build *.egg-info
