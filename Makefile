@@ -30,11 +30,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
 
-# the rest of the suite is about TensorFlow or about no backend at all
 test: $(test_ready)
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto; \
 	done
 
 lint: $(test_ready)
