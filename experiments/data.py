@@ -162,6 +162,26 @@ def as_float(
     return x
 
 
+def standardize(images: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Images as float32 with the mean 0 and deviation 1 of `reference`.
+
+    Args:
+        images: uint8 of shape (n, height, width, channels).
+        reference: Images of the same kind, the training split, whose mean and
+            standard deviation by channel are subtracted and divided by.
+    """
+    pixels = reference.reshape(-1, reference.shape[-1])
+    # by the histogram: exact, and without a float64 copy of all images
+    counts = np.stack([np.bincount(p, minlength=256) for p in pixels.T])
+    values = np.arange(256) / 255
+    mean = counts @ values / len(pixels)
+    deviation = np.sqrt(counts @ values**2 / len(pixels) - mean**2)
+    x = as_float(images, "unit")
+    x -= mean.astype(np.float32)
+    x /= deviation.astype(np.float32)
+    return x
+
+
 def _digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits

@@ -28,8 +28,8 @@ _RUNS = (
 _RUNS_DIGITS = (
     ("SGD", "SGD", 0.1, 0.0, 0.0),
     ("ProxGD", "ProxGD", 0.1, 0.001, 0.0),
-    ("LinBreg", "LinBreg", 0.1, 0.03, 0.0),
-    ("LinBreg momentum", "LinBreg", 0.1, 0.03, 0.9),
+    ("LinBreg", "LinBreg", 0.1, 0.04, 0.0),
+    ("LinBreg momentum", "LinBreg", 0.1, 0.04, 0.9),
     ("AdaBreg", "AdaBreg", 0.003, 0.5, 0.0),
 )
 
@@ -101,12 +101,12 @@ def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
             "SavedModel: not written, Keras exports it from TensorFlow or JAX"
         )
         return
-    inputs = runs.flat(dataset.x_test)
+    images = runs.inputs(dataset, "test")
     export(model, path)
-    difference = check_in_fresh_process(model, path, inputs)
+    difference = check_in_fresh_process(model, path, images)
     print(
         f"SavedModel: {path}, loaded back in a fresh process: the same "
-        f"predictions on {len(inputs):,} test images (largest difference "
+        f"predictions on {len(images):,} test images (largest difference "
         f"{difference:.1e})"
     )
 

@@ -15,9 +15,10 @@ import time
 from typing import Any
 
 import keras
+import numpy as np
 
 import keras_bregman as kb
-from experiments.data import Dataset, as_float
+from experiments.data import Dataset, standardize
 from experiments.models import mlp
 
 
@@ -88,9 +89,9 @@ def train(run: Run, dataset: Dataset) -> tuple[keras.Model, dict[str, Any]]:
     start = time.perf_counter()
     model = run.build_model(dataset)
     history = model.fit(
-        flat(dataset.x_train),
+        inputs(dataset, "train"),
         dataset.y_train,
-        validation_data=(flat(dataset.x_val), dataset.y_val),
+        validation_data=(inputs(dataset, "val"), dataset.y_val),
         batch_size=run.batch_size,
         epochs=run.epochs,
         verbose=0,
@@ -101,7 +102,7 @@ def train(run: Run, dataset: Dataset) -> tuple[keras.Model, dict[str, Any]]:
         ],
     )
     test = model.evaluate(
-        flat(dataset.x_test),
+        inputs(dataset, "test"),
         dataset.y_test,
         batch_size=1024,
         verbose=0,
@@ -177,9 +178,15 @@ class Progress(keras.callbacks.Callback):
             )
 
 
-def flat(images):
-    """Images as float32 rows in [0, 1], the perceptron's inputs."""
-    return as_float(images, "unit").reshape(len(images), -1)
+def inputs(dataset: Dataset, split: str) -> np.ndarray:
+    """The perceptron's inputs: standardized images as rows, float32.
+
+    Args:
+        dataset: Where they come from.
+        split: `"train"`, `"val"` or `"test"`.
+    """
+    images = getattr(dataset, f"x_{split}")
+    return standardize(images, dataset.x_train).reshape(len(images), -1)
 
 
 def _processor() -> str:

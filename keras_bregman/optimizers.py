@@ -172,7 +172,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         def update(theta, gradient, learning_rate, step, lam, state):
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
-            state = [ops.where(ops.isfinite(s), s, 0.0) for s in state]
+            state = [
+                ops.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0)
+                for s in state
+            ]
             dual = state[: len(state) - len(self._slot_names())]
             direction, slots = self._direction(
                 gradient, learning_rate, step, *state[len(dual) :]

@@ -116,6 +116,19 @@ class TestAsFloat:
             data.as_float(data.as_float(images, "unit"), "unit")
 
 
+def test_standardize():
+    random = np.random.default_rng(0)
+    reference = random.integers(0, 200, (50, 4, 4, 3), "uint8")
+    reference[..., 1] //= 2
+    x = data.standardize(reference, reference)
+    assert x.dtype == np.float32 and x.shape == reference.shape
+    np.testing.assert_allclose(x.mean((0, 1, 2)), 0, atol=1e-6)
+    np.testing.assert_allclose(x.std((0, 1, 2)), 1, rtol=1e-6)
+    np.testing.assert_array_equal(
+        data.standardize(reference[:3], reference), x[:3]
+    )
+
+
 @pytest.mark.parametrize("name", ["MNIST", "", None, ["mnist"]])
 def test_unknown_name(name):
     with pytest.raises(ValueError, match="'digits', 'mnist', 'fashion_mnist'"):
