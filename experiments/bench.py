@@ -210,45 +210,45 @@ def fit_throughput(repeats: int = 5, examples: int = 55_000) -> list[dict]:
 
 
 def report(out: pathlib.Path | None, repeats: int) -> None:
-    """Prints both benchmarks, and writes them to the file `out` if given."""
-    steps = step_costs(repeats)
-    print(f"{keras.config.backend()}: one step on 11 million weights")
-    print(
-        table(
-            (
-                "optimizer",
-                "mode",
-                "ms",
-                "against",
-                "ms",
-                "ratio",
-                "floats kept",
-            ),
-            [
-                (
-                    s["optimizer"],
-                    s["mode"],
-                    f"{1000 * s['seconds']:.1f}",
-                    s["twin"],
-                    f"{1000 * s['twin_seconds']:.1f}",
-                    f"{s['ratio']:.2f}",
-                    f"{s['slots']:.1f} : {s['twin_slots']:.1f}",
-                )
-                for s in steps
-            ],
-        )
-    )
-    rates = fit_throughput()
-    print("\nmodel.fit on the MLP 784-200-80-10, batches of 128")
-    print(
-        table(
-            ("optimizer", "examples per second", "of Adam's"),
-            [
-                (r["optimizer"], f"{r['rate']:,.0f}", f"{r['ratio']:.2f}")
-                for r in rates
-            ],
-        )
-    )
+    """Runs both benchmarks and prints them; writes them to `out` if given."""
+    result = {
+        "backend": keras.config.backend(),
+        "steps": step_costs(repeats),
+        "fit": fit_throughput(),
+        **runs.provenance(),
+    }
+    print(describe([result]))
     if out:
-        result = {"steps": steps, "fit": rates, **runs.provenance()}
         runs.save(result, out)
+
+
+def describe(results: list[dict]) -> str:
+    """Two tables, of the step and of `fit`, over one result a backend."""
+    steps = [
+        (
+            s["optimizer"],
+            f"{r['backend']}, {s['mode']}",
+            f"{1000 * s['seconds']:.1f}",
+            s["twin"],
+            f"{1000 * s['twin_seconds']:.1f}",
+            f"{s['ratio']:.2f}",
+            f"{s['slots']:.0f} : {s['twin_slots']:.0f}",
+        )
+        for r in results
+        for s in r["steps"]
+    ]
+    rates = [
+        (f["optimizer"], r["backend"], f"{f['rate']:,.0f}", f"{f['ratio']:.2f}")
+        for r in results
+        for f in r["fit"]
+    ]
+    return "\n".join(
+        [
+            table(
+                ("step", "run by", "ms", "against", "ms", "ratio", "slots"),
+                steps,
+            ),
+            "",
+            table(("fit", "backend", "examples/s", "of Adam's"), rates),
+        ]
+    )

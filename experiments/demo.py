@@ -180,5 +180,7 @@ def draw(results: list[dict[str, Any]], path: pathlib.Path) -> pathlib.Path:
 
 
 def read_results(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """All result files of a folder."""
-    return [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
+    """All result files of a folder, in the order of the demo's runs."""
+    results = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
+    order = [label for label, *_ in _RUNS]
+    return sorted(results, key=lambda r: order.index(r["config"]["label"]))

@@ -19,6 +19,7 @@ theta_0 / delta + lam sign(theta_0), so nothing is read while building.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from keras import ops
 from keras_bregman import regularizers
 from keras_bregman._fusion import densify, fuse
 from keras_bregman._table import table
-from keras_bregman.kernels import is_kernel, layout_of, path_of
+from keras_bregman.kernels import Layout, is_kernel, layout_of, path_of
 
 _SHARED_ARGS = """
         regularizer: What makes weights 0. One of `keras_bregman.regularizers`
@@ -59,6 +60,7 @@ _BASE_ARGS = """
             fit a variable's rank."""
 
 _REFERENCE = """
+
     Reference:
         Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework for
         Sparse Neural Networks", JMLR 23(192), 2022."""
@@ -127,9 +129,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             return
         paths = [path_of(variable) for variable in variables]
         shrinks = [
-            None if choice is None else _Shrink(choice, variable.shape, path)
-            for choice, variable, path in zip(
-                _choose(self.regularizer, paths), variables, paths, strict=True
+            None if choice is None else _Shrink.of(choice, variable)
+            for choice, variable in zip(
+                _choose(self.regularizer, paths), variables, strict=True
             )
         ]
         super().build(variables)
@@ -180,12 +182,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             direction, slots = self._direction(
                 gradient, learning_rate, step, *state[len(dual) :]
             )
+            now = shrink and dataclasses.replace(shrink, lam=lam)
             theta, dual = self._move(
-                theta,
-                direction,
-                learning_rate,
-                None if shrink is None else shrink.with_strength(lam),
-                *dual,
+                theta, direction, learning_rate, now, *dual
             )
             return theta, [*dual, *slots]
 
@@ -534,25 +533,27 @@ class ProxGD(ProximalOptimizer):
         return theta, []
 
 
+@dataclasses.dataclass(frozen=True)
 class _Shrink:
-    """One variable's regularizer, with its axes and its present strength."""
+    """One variable's regularizer, with its layout and its present strength."""
 
-    def __init__(self, regularizer, shape, path, lam=None):
+    regularizer: regularizers.Regularizer
+    layout: Layout
+    lam: Any = None
+
+    @classmethod
+    def of(cls, regularizer, variable):
+        path, shape = path_of(variable), tuple(variable.shape)
         if len(shape) < regularizer.min_rank:
             raise ValueError(
                 f"`regularizer` {regularizer!r} needs a kernel of rank "
                 f"{regularizer.min_rank} or more, and the expression that "
-                f"chose it also finds '{path}' of shape {tuple(shape)}. Make "
-                "the expression narrower, for example 'conv.*kernel'."
+                f"chose it also finds '{path}' of shape {shape}. Make the "
+                "expression narrower, for example 'conv.*kernel'."
             )
-        self.regularizer = regularizer
-        self.path = path
-        self.layout = layout_of(shape, path)
-        self.lam = lam
-        self.describe()
-
-    def with_strength(self, lam):
-        return _Shrink(self.regularizer, self.layout.shape, self.path, lam)
+        shrink = cls(regularizer, layout_of(shape, path))
+        shrink.describe()  # raises for axes that the kernel does not have
+        return shrink
 
     def prox(self, x, step=1.0):
         return self.regularizer.prox(x, step, self.lam, self.layout)
@@ -565,8 +566,7 @@ class _Shrink:
         groups = "-"
         if isinstance(self.regularizer, regularizers.GroupLasso):
             size = self.layout.size(self.regularizer.group_axes(self.layout))
-            total = math.prod(self.layout.shape)
-            groups = f"{total // size} x {size}"
+            groups = f"{math.prod(self.layout.shape) // size} x {size}"
         return type(self.regularizer).__name__, groups
 
 
