@@ -1,11 +1,15 @@
-"""The README's code runs as printed."""
+"""The README's code runs as printed, its figures are the measured ones."""
 
+import json
 import pathlib
 import re
 
 import keras_bregman as kb
+from experiments import bench, demo
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+ROOT = pathlib.Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "experiments" / "results"
 
 
 def test_the_example_trains_a_sparse_model(capsys):
@@ -15,3 +19,14 @@ def test_the_example_trains_a_sparse_model(capsys):
     assert "total" in capsys.readouterr().out
     assert kb.density(names["model"]) < 0.2
     assert names["model"].history.history["val_accuracy"][-1] > 0.9
+
+
+def test_its_tables_come_from_the_result_files():
+    readme = README.read_text()
+    mnist = demo.read_results(RESULTS / "mnist")
+    assert demo.comparison(mnist) in readme
+    timed = [
+        json.loads((RESULTS / "bench" / f"{backend}.json").read_text())
+        for backend in ("tensorflow", "jax", "torch")
+    ]
+    assert bench.describe(timed) in readme
