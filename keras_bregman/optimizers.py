@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -102,6 +103,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         else:
             regularizer = regularizers.get(regularizer)
         self.regularizer = regularizer
+        self._shrinks: list[_Shrink | None] = []
+        self._lambda_variables: list[keras.Variable | None] = []
 
     def _slot_names(self) -> tuple[str, ...]:
         """Names of the slots that `_direction` keeps for every variable."""
@@ -138,6 +141,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         self._paths = paths
         self._shrinks = shrinks
         self._lambda_variables, self._states, self._updates = [], [], []
+        made: dict[_Shrink | None, Any] = {}  # kernels alike share one
         for variable, path, shrink in zip(
             variables, paths, shrinks, strict=True
         ):
@@ -154,7 +158,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     names = ("dual", *names)
             self._lambda_variables.append(lam)
             self._states.append([self._add_slot(variable, n) for n in names])
-            self._updates.append(fuse(self._make_update(shrink)))
+            if shrink not in made:
+                update = self._make_update(shrink)
+                # small vectors are not worth compiling
+                made[shrink] = update if shrink is None else fuse(update)
+            self._updates.append(made[shrink])
 
     def _add_slot(self, variable, name):
         dtype = _state_dtype(variable)
@@ -310,6 +318,24 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list):
         super().finalize_variable_values(var_list)
         check_finite(var_list)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        # Keras matches state by position alone, so that another optimizer's
+        # may end up here; the dual heals itself, a strength cannot
+        for shrink, lam in zip(
+            self._shrinks, self._lambda_variables, strict=True
+        ):
+            if shrink is None or lam is None:
+                continue
+            if not 0 <= float(lam) < math.inf:
+                warnings.warn(
+                    f"The state loaded into {type(self).__name__} holds "
+                    f"lambda={float(lam):g}: it comes from another optimizer. "
+                    f"lambda is set back to {shrink.regularizer.lam:g}.",
+                    stacklevel=2,
+                )
+                lam.assign(shrink.regularizer.lam)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
