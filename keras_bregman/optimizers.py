@@ -22,6 +22,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import sys
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -310,14 +311,19 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             strict=True,
         ):
             if shrink is not None and average is not None:
-                zero = ops.equal(variable, 0)
-                average.assign(
-                    ops.where(zero, ops.zeros_like(average), average)
-                )
+                value = ops.convert_to_tensor(average)
+                average.assign(ops.where(ops.equal(variable, 0), 0.0, value))
 
     def finalize_variable_values(self, var_list):
         super().finalize_variable_values(var_list)
-        check_finite(var_list)
+        if self.use_ema and keras.config.backend() == "jax":
+            # weights and averages now share buffers, and the next fit would
+            # fail to donate them twice
+            for variable in var_list:
+                variable.assign(ops.copy(ops.convert_to_tensor(variable)))
+        # on JAX fit also comes here when it fails, and that error goes first
+        if sys.exc_info()[0] is None:
+            check_finite(var_list)
 
     def load_own_variables(self, store):
         super().load_own_variables(store)

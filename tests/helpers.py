@@ -1,0 +1,122 @@
+"""What the tests of the optimizers share: models, data, ways to train."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bregman as kb
+
+BACKEND = keras.config.backend()
+
+OPTIMIZERS = {
+    "linbreg": kb.LinBreg,
+    "momentum": partial(kb.LinBreg, momentum=0.9),
+    "nesterov": partial(kb.LinBreg, momentum=0.9, nesterov=True),
+    "adabreg": kb.AdaBreg,
+    "proxgd": kb.ProxGD,
+}
+# JAX has no graph between eager and XLA, and torch runs eagerly
+WAYS = {
+    "tensorflow": {
+        "graph": {},
+        "xla": {"jit_compile": True},
+        "eager": {"run_eagerly": True},
+    },
+    "jax": {"xla": {"jit_compile": True}, "eager": {"run_eagerly": True}},
+    "torch": {"eager": {}},
+}[BACKEND]
+
+every_optimizer = pytest.mark.parametrize(
+    "make", OPTIMIZERS.values(), ids=OPTIMIZERS
+)
+# one for each set of slots, where the rest would only take time
+three_optimizers = pytest.mark.parametrize(
+    "make",
+    [OPTIMIZERS[name] for name in ("nesterov", "adabreg", "proxgd")],
+    ids=("nesterov", "adabreg", "proxgd"),
+)
+every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+# all optimizers in one way, and two of them in the others: a matter of time
+every_optimizer_and_way = pytest.mark.parametrize(
+    ("make", "way"),
+    [
+        pytest.param(make, how, id=f"{name}-{way}")
+        for i, (way, how) in enumerate(WAYS.items())
+        for name, make in OPTIMIZERS.items()
+        if i == 0 or name in ("linbreg", "adabreg")
+    ],
+)
+
+
+def mlp(**kernel):
+    """6 -> 8 -> 2, its weights settled by the global seed."""
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.Dense(8, activation="tanh", name="hidden", **kernel),
+            keras.layers.Dense(2, name="out", **kernel),
+        ],
+        name="net",
+    )
+
+
+def compiled(optimizer, way=None, **kernel):
+    model = mlp(**kernel)
+    model.compile(optimizer, "mse", **(way or {}))
+    return model
+
+
+def data(n=12, seed=0):
+    """A regression problem that `mlp` can learn."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 6)).astype("float32")
+    return x, np.stack([x[:, 0] - x[:, 1], x[:, 2]], 1)
+
+
+def train(model, steps=1, inputs=None, **fit):
+    """`steps` steps, each on all data."""
+    x, y = inputs or data()
+    fit = {"epochs": steps, "verbose": 0, "shuffle": False, **fit}
+    return model.fit(x, y, batch_size=len(x), **fit)
+
+
+def array(variable):
+    """A float64 array of any tensor or variable, bfloat16 included."""
+    variable = keras.ops.convert_to_tensor(variable)
+    if keras.backend.standardize_dtype(variable.dtype) == "bfloat16":
+        variable = keras.ops.cast(variable, "float32")
+    return keras.ops.convert_to_numpy(variable).astype("float64")
+
+
+def weights(model):
+    return {w.path: array(w) for w in model.weights}
+
+
+def state(optimizer, ending=""):
+    """The optimizer's variables whose path ends so, by path."""
+    found = {v.path: array(v) for v in optimizer.variables}
+    return {k: v for k, v in found.items() if k.endswith(ending)}
+
+
+def forget_momentum(optimizer):
+    """Momentum rolls on without a gradient; it is no part of the dual."""
+    for variable in optimizer.variables:
+        if variable.path.endswith("_momentum"):
+            variable.assign(np.zeros(variable.shape))
+
+
+def strength(optimizer):
+    return max((abs(float(v)) for v in optimizer.lambdas.values()), default=0)
+
+
+def assert_untouched(after, before, lam, what=""):
+    """Equal to the float32 rounding of |theta| + lam, and zeros exact."""
+    eps = np.finfo("float32").eps
+    for path, old in before.items():
+        new = after[path]
+        assert np.isfinite(new).all(), (what, path)
+        bound = np.where(old == 0, 0, 2 * eps * (np.abs(old) + lam))
+        worst = np.abs(new - old).max()
+        assert (np.abs(new - old) <= bound).all(), (what, path, worst)

@@ -1,0 +1,490 @@
+"""What Keras' own optimizers can do, ours can."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import (
+    BACKEND,
+    OPTIMIZERS,
+    array,
+    compiled,
+    data,
+    every_optimizer_and_way,
+    mlp,
+    state,
+    three_optimizers,
+    train,
+)
+from keras import layers, ops
+
+import keras_bregman as kb
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def _in_fresh_process(script, *arguments):
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "KERAS_BACKEND": BACKEND, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def _variables(*values):
+    return [keras.Variable(v, dtype="float32", name="kernel") for v in values]
+
+
+def _assert_same(ours, theirs, rtol=0.0):
+    for a, b in zip(ours.weights, theirs.weights, strict=True):
+        np.testing.assert_allclose(array(a), array(b), rtol=rtol, atol=rtol / 5)
+
+
+def _twins(first, second):
+    """Two models of the same weights."""
+    models = compiled(first), compiled(second)
+    models[1].set_weights(models[0].get_weights())
+    return models
+
+
+class TestGradients:
+    @pytest.mark.parametrize(
+        ("clip", "expected"),
+        [
+            ("clipvalue", [[1, 1], [0, 0.5]]),
+            ("clipnorm", [[0.6, 0.8], [0, 0.5]]),
+            ("global_clipnorm", [[3 / 13, 4 / 13], [0, 12 / 13]]),
+        ],
+    )
+    def test_clipping(self, clip, expected):
+        last = 12.0 if clip == "global_clipnorm" else 0.5
+        both = _variables([[0.0, 0.0]], [[0.0, 0.0]])
+        optimizer = kb.LinBreg(1.0, **{clip: 1.0})
+        optimizer.apply(
+            [ops.array([[-3.0, -4.0]]), ops.array([[0.0, -last]])], both
+        )
+        found = [array(v)[0] for v in both]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+    @three_optimizers
+    def test_weight_decay_is_decoupled(self, make):
+        (kernel,) = _variables([[2.0, -1.0, 0.0]])
+        optimizer = make(0.1, 0.5, weight_decay=0.2)
+        for step in range(1, 4):
+            optimizer.apply([ops.zeros((1, 3))], [kernel])
+            expected = np.array([[2.0, -1.0, 0.0]]) * 0.98**step
+            if optimizer._keeps_dual:
+                np.testing.assert_allclose(array(kernel), expected, rtol=1e-5)
+            else:
+                # the prox shrinks by tau lam = 0.05 besides
+                shrunk = np.abs(expected) - 0.05 * sum(
+                    0.98**k for k in range(step)
+                )
+                np.testing.assert_allclose(
+                    array(kernel),
+                    np.sign(expected) * np.maximum(shrunk, 0),
+                    rtol=1e-5,
+                )
+        assert array(kernel)[0, 2] == 0
+
+    @three_optimizers
+    def test_accumulation_equals_the_big_batch(self, make):
+        model, twin = _twins(
+            make(0.05, 0.03, gradient_accumulation_steps=3), make(0.05, 0.03)
+        )
+        x, y = data()
+        model.fit(x, y, batch_size=4, epochs=4, shuffle=False, verbose=0)
+        train(twin, 4)
+        _assert_same(model, twin, rtol=1e-5)
+        assert int(model.optimizer.iterations) == 4
+
+    @pytest.mark.parametrize("clip", ({}, {"clipnorm": 0.1}), ids=repr)
+    @three_optimizers
+    def test_repeated_rows_of_an_embedding(self, make, clip):
+        x = np.array([[0, 0, 3], [3, 0, 8]])
+        y = np.ones((2, 3, 2), "float32")
+        rows, hot = (
+            keras.Sequential([keras.Input((3,), dtype="int32"), *parts])
+            for parts in (
+                [layers.Embedding(9, 2, name="table")],
+                [
+                    layers.CategoryEncoding(9, output_mode="one_hot"),
+                    layers.Dense(2, use_bias=False, name="table"),
+                ],
+            )
+        )
+        hot.set_weights(rows.get_weights())
+        for model in (rows, hot):
+            model.compile(make(0.5, {"table": 0.02}, **clip), "mse")
+            model.fit(x, y, epochs=4, verbose=0)
+        np.testing.assert_allclose(
+            rows.get_weights()[0], hot.get_weights()[0], rtol=1e-5, atol=1e-6
+        )
+
+
+class TestMovingAverage:
+    @every_optimizer_and_way
+    def test_as_sparse_as_the_last_weights(self, make, way):
+        optimizer = make(0.05, 0.02, use_ema=True, ema_momentum=0.8)
+        model = compiled(optimizer, way)
+        kb.sparsify(model, 0.4, seed=1)
+        last = []
+
+        class Keep(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                last.append(self.model.get_weights())
+
+        train(model, 12, callbacks=[Keep()])
+        moved = 0
+        for i in (0, 2):
+            final, averaged = last[-1][i], model.get_weights()[i]
+            np.testing.assert_array_equal(averaged != 0, final != 0)
+            moved += np.abs(averaged - final).max()
+        assert moved > 1e-3
+        assert 0 < kb.density(model) < 1
+
+
+class TestPrecision:
+    @three_optimizers
+    def test_loss_scale_optimizer(self, make):
+        scaled = keras.optimizers.LossScaleOptimizer(make(0.05, 0.03))
+        model, twin = _twins(scaled, make(0.05, 0.03))
+        train(model, 4)
+        train(twin, 4)
+        _assert_same(model, twin, rtol=1e-5)
+
+    @pytest.mark.parametrize("policy", ("mixed_float16", "mixed_bfloat16"))
+    @pytest.mark.parametrize("name", ("linbreg", "adabreg"))
+    def test_mixed(self, name, policy):
+        keras.mixed_precision.set_global_policy(policy)
+        model = compiled(OPTIMIZERS[name](0.01, 50.0))
+        kb.sparsify(model, 0.5, seed=0)
+        zero = [array(w) == 0 for w in model.weights[::2]]
+        history = train(model, 8).history["loss"]
+        assert history[-1] < history[0]
+        for mask, kernel in zip(zero, model.weights[::2], strict=True):
+            np.testing.assert_array_equal(array(kernel) == 0, mask)
+        optimizer = model.optimizer
+        if policy == "mixed_float16":
+            assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+            optimizer = optimizer.inner_optimizer
+        assert np.abs(next(iter(state(optimizer, "_dual").values()))).max() > 0
+        kinds = {
+            keras.backend.standardize_dtype(v.dtype)
+            for v in optimizer.variables
+            if v is not optimizer._iterations
+        }
+        assert kinds == {"float32"}
+
+    def test_small_steps_add_up_in_bfloat16(self):
+        kernel = keras.Variable([[0.0]], dtype="bfloat16", name="kernel")
+        optimizer = kb.LinBreg(2e-3, 1.0)
+        optimizer.build([kernel])
+        gradient = ops.cast([[-1.0]], "bfloat16")
+        # in a bfloat16 slot the sum would stay at 0.5
+        for _ in range(300):
+            optimizer.apply([gradient], [kernel])
+        (dual,) = state(optimizer, "_dual").values()
+        np.testing.assert_allclose(dual, 0.6, rtol=1e-4)
+        assert keras.backend.standardize_dtype(kernel.dtype) == "bfloat16"
+
+
+class TestComposition:
+    def test_reduce_lr_on_plateau(self):
+        class Stand(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs):
+                logs["figure"] = 1.0
+                kept.append(self.model.get_weights()[0])
+
+        kept = []
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            "figure", mode="min", factor=0.0, patience=1
+        )
+        model = compiled(kb.LinBreg(0.05, 0.03))
+        train(model, 4, callbacks=[Stand(), plateau])
+        assert float(model.optimizer.learning_rate) == 0
+        assert np.abs(kept[1] - kept[0]).max() > 1e-3
+        np.testing.assert_allclose(kept[3], kept[1], rtol=0, atol=1e-7)
+
+    @three_optimizers
+    def test_multi_optimizer(self, make):
+        parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.05))
+        parts[".*kernel"] = make(0.05, 0.03)
+        rules = {"kernel": 0.03}
+        model, twin = _twins(
+            keras.optimizers.MultiOptimizer(parts), make(0.05, rules)
+        )
+        for each in (model, twin):
+            each.layers[0].bias.trainable = False
+            each.layers[1].bias.trainable = False
+            each.compile(each.optimizer, "mse")
+            train(each, 4)
+        _assert_same(model, twin, rtol=1e-6)
+
+    def test_frozen_layers(self):
+        model = mlp()
+        model.layers[0].trainable = False
+        model.compile(kb.AdaBreg(0.05, 0.03), "mse")
+        before = model.get_weights()
+        train(model, 3)
+        after = model.get_weights()
+        np.testing.assert_array_equal(after[0], before[0])
+        assert np.abs(after[2] - before[2]).max() > 0.01
+        assert set(model.optimizer.lambdas) == {"net/out/kernel"}
+
+    def test_nested_models_that_repeat_a_path(self):
+        def inner():
+            x = keras.Input((4,))
+            return keras.Model(x, layers.Dense(4, name="d")(x))
+
+        x = keras.Input((4,))
+        model = keras.Model(x, inner()(inner()(x)))
+        optimizer = kb.LinBreg(0.1, 0.25)
+        model.compile(optimizer, "mse")
+        optimizer.build(model.trainable_variables)
+        assert len({w.path for w in model.weights}) == 2
+        assert set(optimizer.lambdas) == {"d/kernel", "d/kernel#2"}
+        optimizer.set_lambda(0.5, "#2$")
+        found = [float(v) for v in optimizer.lambdas.values()]
+        assert found == [0.25, 0.5]
+        ones = np.ones((4, 4))
+        losses = model.fit(ones, 0 * ones, epochs=3, verbose=0).history["loss"]
+        assert losses[-1] < losses[0]
+
+    def test_two_optimizers_share_a_regularizer(self):
+        shared = kb.regularizers.L1(0.5)
+        first, second = kb.LinBreg(0.1, shared), kb.AdaBreg(0.1, shared)
+        for optimizer in (first, second):
+            optimizer.build(mlp().trainable_variables)
+        first.set_lambda(0.125)
+        assert {float(v) for v in first.lambdas.values()} == {0.125}
+        assert {float(v) for v in second.lambdas.values()} == {0.5}
+        assert shared.lam == 0.5
+
+    def test_get_by_name(self):
+        optimizer = keras.optimizers.get("keras_bregman>LinBreg")
+        assert type(optimizer) is kb.LinBreg
+
+    def test_a_clone_of_a_trained_optimizer(self):
+        model = compiled(kb.LinBreg(0.5, 0.1))
+        train(model, 2)
+        model.optimizer.learning_rate = 0.25
+        clone = keras.optimizers.deserialize(
+            keras.optimizers.serialize(model.optimizer)
+        )
+        assert float(clone.learning_rate) == 0.25
+        assert not clone.built
+        assert clone.regularizer == model.optimizer.regularizer
+
+
+def _loss(model, x, y):
+    return ops.mean(ops.square(model(x) - y))
+
+
+def _tape_loop(model, optimizer, x, y):
+    import tensorflow as tf
+
+    def step():
+        with tf.GradientTape() as tape:
+            loss = _loss(model, x, y)
+        optimizer.apply(
+            tape.gradient(loss, model.trainable_variables),
+            model.trainable_variables,
+        )
+
+    return step
+
+
+def _graph_loop(model, optimizer, x, y):
+    import tensorflow as tf
+
+    return tf.function(_tape_loop(model, optimizer, x, y))
+
+
+def _torch_loop(model, optimizer, x, y):
+    import torch
+
+    def step():
+        model.zero_grad()
+        _loss(model, torch.from_numpy(x), torch.from_numpy(y)).backward()
+        variables = model.trainable_variables
+        with torch.no_grad():
+            optimizer.apply([v.value.grad for v in variables], variables)
+
+    return step
+
+
+def _jax_loop(model, optimizer, x, y):
+    import jax
+
+    optimizer.build(model.trainable_variables)
+
+    def loss(trainable):
+        out, _ = model.stateless_call(trainable, [], x)
+        return ops.mean(ops.square(out - y))
+
+    @jax.jit
+    def pure(trainable, variables):
+        return optimizer.stateless_apply(
+            variables, jax.grad(loss)(trainable), trainable
+        )
+
+    def step():
+        new = pure(
+            [v.value for v in model.trainable_variables],
+            [v.value for v in optimizer.variables],
+        )
+        old = model.trainable_variables, optimizer.variables
+        for variables, values in zip(old, new, strict=True):
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+
+    return step
+
+
+LOOPS = {
+    "tensorflow": [_tape_loop, _graph_loop],
+    "jax": [_jax_loop],
+    "torch": [_torch_loop],
+}[BACKEND]
+
+
+@three_optimizers
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_loop_of_ones_own_equals_fit(make, loop):
+    model, twin = _twins(make(0.05, 0.03), make(0.05, 0.03))
+    step = loop(model, model.optimizer, *(a.astype("float32") for a in data()))
+    for _ in range(4):
+        step()
+    train(twin, 4)
+    _assert_same(model, twin, rtol=1e-5)
+
+
+RESUME = """
+import sys
+import keras
+import numpy as np
+import keras_bregman
+from helpers import train
+for path in sys.argv[1:]:
+    model = keras.models.load_model(path)
+    train(model, 4)
+    np.savez(path + ".npz", *model.get_weights())
+"""
+
+
+class TestResuming:
+    def test_in_a_fresh_process(self, tmp_path):
+        expected = {}
+        for name, make in OPTIMIZERS.items():
+            model = compiled(make(0.05, 0.01))
+            kb.sparsify(model, 0.4, seed=1)
+            train(model, 4)
+            model.optimizer.set_lambda(0.05, "hidden")
+            model.optimizer.learning_rate = 0.0375
+            path = str(tmp_path / f"{name}.keras")
+            model.save(path)
+            train(model, 4)
+            expected[path] = model.get_weights()
+        _in_fresh_process(RESUME, *expected)
+        for path, weights in expected.items():
+            for a, b in zip(
+                np.load(path + ".npz").values(), weights, strict=True
+            ):
+                np.testing.assert_array_equal(a, b, err_msg=path)
+
+    @three_optimizers
+    def test_after_a_crash(self, make, tmp_path):
+        class Crash(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 3:
+                    raise KeyboardInterrupt
+
+        model, twin = _twins(make(0.05, 0.03), make(0.05, 0.03))
+        first = model.get_weights()
+        train(twin, 6)
+        backup = keras.callbacks.BackupAndRestore(tmp_path)
+        with pytest.raises(KeyboardInterrupt):
+            train(model, 6, callbacks=[backup, Crash()])
+        again = compiled(make(0.05, 0.03))
+        again.set_weights(first)
+        history = train(again, 6, callbacks=[backup])
+        assert history.epoch == [3, 4, 5]
+        _assert_same(again, twin)
+
+    @three_optimizers
+    def test_weights_files_hold_the_state(self, make, tmp_path):
+        model, other = _twins(make(0.05, 0.03), make(0.01, 0.5))
+        train(model, 4)
+        model.optimizer.set_lambda(0.02)
+        model.save_weights(tmp_path / "a.weights.h5")
+        other.optimizer.build(other.trainable_variables)
+        other.load_weights(tmp_path / "a.weights.h5")
+        for each in (model, other):
+            train(each, 4)
+        _assert_same(other, model)
+
+    @pytest.mark.tensorflow
+    @three_optimizers
+    def test_tensorflow_checkpoint(self, make, tmp_path):
+        import tensorflow as tf
+
+        model, other = _twins(make(0.05, 0.03), make(0.01, 0.5))
+        train(model, 4)
+        saved = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        path = saved.save(str(tmp_path / "checkpoint"))
+        other.optimizer.build(other.trainable_variables)
+        tf.train.Checkpoint(model=other, optimizer=other.optimizer).restore(
+            path
+        ).assert_existing_objects_matched()
+        for each in (model, other):
+            train(each, 4)
+        _assert_same(other, model)
+
+
+MIRRORED = """
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+)
+import keras
+import keras_bregman as kb
+from helpers import OPTIMIZERS, compiled, train
+
+cases = {"nesterov": (OPTIMIZERS["nesterov"], {})}
+cases["average"] = (kb.LinBreg, {"use_ema": True, "ema_momentum": 0.8})
+cases["decay"] = (kb.AdaBreg, {"weight_decay": 0.1})
+for name, (make, extra) in cases.items():
+    single = compiled(make(0.05, 0.02, **extra))
+    kb.sparsify(single, 0.4, seed=1)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert strategy.num_replicas_in_sync == 2
+    with strategy.scope():
+        double = compiled(make(0.05, 0.02, **extra))
+    double.set_weights(single.get_weights())
+    start = single.get_weights()
+    for model in (single, double):
+        train(model, 6)
+    assert np.abs(start[0] - single.get_weights()[0]).max() > 0.01
+    for a, b in zip(single.get_weights(), double.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(a == 0, b == 0, err_msg=name)
+    print(name)
+"""
+
+
+@pytest.mark.tensorflow
+def test_two_devices_equal_one():
+    names = _in_fresh_process(MIRRORED).split()
+    assert names == ["nesterov", "average", "decay"]
