@@ -23,8 +23,8 @@ class SparsityLogger(keras.callbacks.Callback):
     """Writes the density into the logs of every epoch.
 
     The figures reach `History`, the progress bar, `CSVLogger`, `TensorBoard`,
-    `EarlyStopping` and `ModelCheckpoint` (`monitor="density"`), wherever this
-    callback stands in the list.
+    `EarlyStopping` and `ModelCheckpoint` (`monitor="density", mode="min"`),
+    wherever this callback stands in the list.
 
     | key | figure |
     |---|---|

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from keras_bregman._checks import check_number
 from keras_bregman.kernels import Layout, kernels
 
 _METHODS = ("bernoulli", "kernel", "balanced")
@@ -84,18 +85,9 @@ def sparsify(
             f"`variance` must be one of {tuple(_VARIANCES)}. "
             f"Received: variance={variance!r}"
         )
-    if not (math.isfinite(scale) and scale > 0):
-        raise ValueError(
-            f"`scale` must be a finite number greater than 0. "
-            f"Received: scale={scale!r}"
-        )
-    if bias_scale is not None and not (
-        math.isfinite(bias_scale) and bias_scale >= 0
-    ):
-        raise ValueError(
-            "`bias_scale` must be None or a finite number, 0 or greater. "
-            f"Received: bias_scale={bias_scale!r}"
-        )
+    scale = check_number("scale", scale, open_low=True)
+    if bias_scale is not None:
+        bias_scale = check_number("bias_scale", bias_scale)
     chosen = _densities(density, kernels(model))
     if seed is None:
         seed = np.random.randint(2**31)

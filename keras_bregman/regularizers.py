@@ -12,28 +12,16 @@ optimizers. Strengths are called `lam` throughout, the papers' lambda.
 from __future__ import annotations
 
 import math
+import numbers
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_bregman._checks import check_number
 from keras_bregman.kernels import Layout, layout_of
 
 _GROUPS = ("unit", "input", "kernel")
-
-
-def check_strength(name: str, value: Any) -> float:
-    """`value` as a float; raises ValueError unless finite and not negative."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number) or number < 0:
-        raise ValueError(
-            f"`{name}` must be a finite number, 0 or greater (the threshold "
-            f"below which weights stay 0). Received: {name}={value!r}"
-        )
-    return number
 
 
 class Regularizer:
@@ -52,7 +40,7 @@ class Regularizer:
     min_rank = 0
 
     def __init__(self, lam: float):
-        self.lam = check_strength("lam", lam)
+        self.lam = check_number("lam", lam)
 
     def value(self, x, lam=None, layout: Layout | None = None):
         """J(x), a scalar."""
@@ -157,22 +145,29 @@ class GroupLasso(Regularizer):
             unit or filter; `"input"`, all weights that read one input or
             channel; `"kernel"`, the spatial kernel between one input and one
             output channel (a single weight in a dense kernel). Or a tuple of
-            the axes along which a group runs.
+            the axes along which a group runs, each once; `()` makes every
+            weight a group of its own.
+
+    Raises:
+        ValueError: For an argument out of range; on use, for axes that the
+            kernel does not have.
     """
 
     min_rank = 2
 
     def __init__(self, lam: float, groups="unit"):
         super().__init__(lam)
-        if isinstance(groups, str):
-            if groups not in _GROUPS:
-                raise ValueError(
-                    f"`groups` must be one of {_GROUPS} or a tuple of axes. "
-                    f"Received: groups={groups!r}"
-                )
+        if isinstance(groups, str) and groups in _GROUPS:
             self.groups: str | tuple[int, ...] = groups
-        else:
+        elif isinstance(groups, (tuple, list)) and all(
+            isinstance(axis, numbers.Integral) for axis in groups
+        ):
             self.groups = tuple(int(axis) for axis in groups)
+        else:
+            raise ValueError(
+                f"`groups` must be one of {_GROUPS} or a tuple of axes. "
+                f"Received: groups={groups!r}"
+            )
 
     def value(self, x, lam=None, layout=None):
         axes, weight = self._group(x, layout)
@@ -185,21 +180,22 @@ class GroupLasso(Regularizer):
     def project(self, x, v, lam=None, layout=None):
         axes, weight = self._group(x, layout)
         radius = weight * self._lam(x, lam)
-        return _group_subgradient(
-            x, axes, radius, v - _group_threshold(v, axes, radius)
-        )
+        at_zero = _inside(v, _group_threshold(v, axes, radius), axes)
+        norm = _norm(x, axes)
+        return ops.where(norm > 0, _divide(radius * x, norm), at_zero)
 
     def group_axes(self, layout: Layout) -> tuple[int, ...]:
         """The axes of a kernel along which one group runs."""
         if isinstance(self.groups, str):
             return layout.over(self.groups)
         rank = len(layout.shape)
-        if any(not -rank <= axis < rank for axis in self.groups):
+        axes = {axis % rank for axis in self.groups if -rank <= axis < rank}
+        if len(axes) < len(self.groups):
             raise ValueError(
-                f"`groups` names an axis that a kernel of shape "
-                f"{layout.shape} does not have. Received: groups={self.groups}"
+                "`groups` must name axes of the kernel, each once. "
+                f"Received: groups={self.groups} for shape {layout.shape}"
             )
-        return tuple(axis % rank for axis in self.groups)
+        return tuple(sorted(axes))
 
     def _group(self, x, layout):
         """Axes inside a group and the square root of a group's size."""
@@ -231,12 +227,12 @@ class SparseGroupLasso(GroupLasso):
 
     def __init__(self, lam: float, groups="unit", alpha: float = 0.5):
         super().__init__(lam, groups)
-        if not 0 <= alpha <= 1:
+        self.alpha = check_number("alpha", alpha)
+        if self.alpha > 1:
             raise ValueError(
                 "`alpha` must lie in [0, 1] (0: group lasso, 1: l1). "
                 f"Received: alpha={alpha!r}"
             )
-        self.alpha = float(alpha)
 
     def value(self, x, lam=None, layout=None):
         axes, weight = self._group(x, layout)
@@ -258,7 +254,8 @@ class SparseGroupLasso(GroupLasso):
         radius = (1 - self.alpha) * weight * strength
         norm = _norm(x, axes)
         inside = singles + _divide(radius * x, norm)
-        return ops.where(norm > 0, inside, v - self.prox(v, 1.0, lam, layout))
+        at_zero = _inside(v, self.prox(v, 1.0, lam, layout), axes)
+        return ops.where(norm > 0, inside, at_zero)
 
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}
@@ -317,6 +314,14 @@ def _group_threshold(x, axes, threshold):
     return x * ops.where(norm >= threshold, scale, 0.0)
 
 
-def _group_subgradient(x, axes, radius, at_zero):
-    norm = _norm(x, axes)
-    return ops.where(norm > 0, _divide(radius * x, norm), at_zero)
+def _inside(v, excess, axes):
+    """v - excess, v's projection onto P; excess is prox_J(v), 0 inside P.
+
+    From outside, a hair short of the boundary: rounding must not put it
+    beyond, where the next prox would switch the group on.
+    """
+    digits = {"float64": 52, "float16": 10, "bfloat16": 7}
+    dtype = keras.backend.standardize_dtype(v.dtype)
+    hair = 16 * 2.0 ** -digits.get(dtype, 23)
+    p = v - excess
+    return ops.where(_norm(excess, axes) > 0, (1 - hair) * p, p)

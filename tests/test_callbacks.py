@@ -182,7 +182,7 @@ FIGURES = st.lists(
 
 
 class TestPlateauDecay:
-    @settings(deadline=None, max_examples=100)
+    @settings(deadline=None, max_examples=30)
     @given(
         FIGURES,
         st.sampled_from([0.5, 0.25]),

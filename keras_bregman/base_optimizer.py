@@ -1,0 +1,344 @@
+"""What the optimizers share: who is regularized how, and the bookkeeping."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import keras
+from keras import ops
+
+from keras_bregman import regularizers
+from keras_bregman._checks import check_number
+from keras_bregman._fusion import densify, fuse
+from keras_bregman._table import table
+from keras_bregman.choice import Shrink, check_expression, choose
+from keras_bregman.kernels import path_of
+
+
+class ProximalOptimizer(keras.optimizers.Optimizer):
+    """What the optimizers share: who is regularized how, and the bookkeeping.
+
+    A subclass names its slots and gives `_direction` and `_move`, which map
+    tensors to tensors.
+    """
+
+    _keeps_dual: ClassVar[bool] = True
+
+    def __init__(self, learning_rate, regularizer, **kwargs):
+        if not callable(learning_rate):
+            learning_rate = check_number("learning_rate", learning_rate)
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay)
+        if isinstance(regularizer, Mapping):
+            regularizer = {
+                check_expression(expression): regularizers.get(choice)
+                for expression, choice in regularizer.items()
+            }
+        else:
+            regularizer = regularizers.get(regularizer)
+        self.regularizer = regularizer
+        self._shrinks: list[Shrink | None] = []
+        self._lambda_variables: list[keras.Variable | None] = []
+
+    def _slot_names(self) -> tuple[str, ...]:
+        """Names of the slots that `_direction` keeps for every variable."""
+        return ()
+
+    def _direction(self, gradient, learning_rate, step, *slots):
+        """What the method wants to subtract, and its slots' new values."""
+        raise NotImplementedError
+
+    def _move(self, theta, direction, learning_rate, shrink, *dual):
+        """The new weights and, in a list, the new dual variable if any."""
+        raise NotImplementedError
+
+    def build(self, variables):
+        """Chooses each variable's regularizer and creates its slots.
+
+        Args:
+            variables: The model's trainable variables.
+
+        Raises:
+            ValueError: If an expression of `regularizer` takes no variable, or
+                a regularizer does not fit a variable's rank.
+        """
+        if self.built:
+            return
+        paths = [path_of(variable) for variable in variables]
+        shrinks = [
+            None if choice is None else Shrink.of(choice, variable)
+            for choice, variable in zip(
+                choose(self.regularizer, paths), variables, strict=True
+            )
+        ]
+        super().build(variables)
+        self._paths = paths
+        self._shrinks = shrinks
+        self._lambda_variables, self._states, self._updates = [], [], []
+        made: dict[Shrink | None, Any] = {}  # kernels alike share one
+        for variable, path, shrink in zip(
+            variables, paths, shrinks, strict=True
+        ):
+            names = self._slot_names()
+            lam = None
+            if shrink is not None:
+                lam = self.add_variable(
+                    shape=(),
+                    initializer=_Exactly(shrink.regularizer.lam),
+                    dtype=_state_dtype(variable),
+                    name=f"{path.replace('/', '_')}_lambda",
+                )
+                if self._keeps_dual:
+                    names = ("dual", *names)
+            self._lambda_variables.append(lam)
+            self._states.append([self._add_slot(variable, n) for n in names])
+            if shrink not in made:
+                update = self._make_update(shrink)
+                # small vectors are not worth compiling
+                made[shrink] = update if shrink is None else fuse(update)
+            self._updates.append(made[shrink])
+
+    def _add_slot(self, variable, name):
+        dtype = _state_dtype(variable)
+        if keras.backend.standardize_dtype(variable.dtype) == dtype:
+            return self.add_variable_from_reference(variable, name=name)
+        # in a slot as coarse as low-precision weights small steps are lost
+        return self.add_variable(
+            shape=variable.shape,
+            dtype=dtype,
+            layout=getattr(variable, "_layout", None),
+            name=f"{path_of(variable).replace('/', '_')}_{name}",
+        )
+
+    def _make_update(self, shrink):
+        """The step of one variable, as a function of tensors."""
+
+        def update(theta, gradient, learning_rate, step, lam, state):
+            # a NaN or infinite gradient shows in the weights, as with Keras'
+            # optimizers; left in a slot it would outlive the weights' repair
+            state = [
+                ops.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0)
+                for s in state
+            ]
+            dual = state[: len(state) - len(self._slot_names())]
+            direction, slots = self._direction(
+                gradient, learning_rate, step, *state[len(dual) :]
+            )
+            now = shrink and dataclasses.replace(shrink, lam=lam)
+            theta, dual = self._move(
+                theta, direction, learning_rate, now, *dual
+            )
+            return theta, [*dual, *slots]
+
+        return update
+
+    def apply(self, grads, trainable_variables=None):
+        super().apply([densify(g) for g in grads], trainable_variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        state = self._states[index]
+        lam = self._lambda_variables[index]
+        dtype = _state_dtype(variable)
+        theta, new_state = self._updates[index](
+            ops.cast(variable, dtype),
+            ops.cast(gradient, dtype),
+            ops.cast(learning_rate, dtype),
+            ops.cast(self.iterations + 1, dtype),
+            # below 0, by somebody's assign, there is no such regularizer
+            None if lam is None else ops.relu(ops.cast(lam, dtype)),
+            [ops.cast(slot, dtype) for slot in state],
+        )
+        for slot, value in zip(state, new_state, strict=True):
+            self.assign(slot, value)
+        self.assign(variable, ops.cast(theta, variable.dtype))
+
+    @property
+    def lambdas(self) -> dict[str, keras.Variable]:
+        """The strength of every regularized variable, by the variable's path.
+
+        Scalar variables of the optimizer: saved with it, and a value assigned
+        in a running `fit` holds from the next step on.
+
+        Raises:
+            ValueError: If the optimizer is not built.
+        """
+        self._check_built("lambdas")
+        found: dict[str, keras.Variable] = {}
+        for path, lam in zip(self._paths, self._lambda_variables, strict=True):
+            if lam is not None:
+                # nested models may repeat a path
+                twins = sum(p.partition("#")[0] == path for p in found)
+                found[f"{path}#{twins + 1}" if twins else path] = lam
+        return found
+
+    def set_lambda(self, lam: float, expression: str = "") -> None:
+        """Sets the strength of the regularized variables.
+
+        Args:
+            lam: The new strength, a finite float, 0 or greater.
+            expression: Regular expression; changes only the variables in
+                whose path `re.search` finds it. By default all.
+
+        Raises:
+            ValueError: If the optimizer is not built, `lam` is out of range or
+                no regularized variable matches.
+        """
+        lam = check_number("lam", lam)
+        search = re.compile(check_expression(expression)).search
+        lambdas = self.lambdas
+        matching = [v for path, v in lambdas.items() if search(path)]
+        if not matching:
+            raise ValueError(
+                "`expression` matches no regularized variable. Received: "
+                f"expression={expression!r}; regularized are {list(lambdas)}"
+            )
+        for variable in matching:
+            variable.assign(lam)
+
+    def summary(self, print_fn=print) -> None:
+        """Prints each variable's path, shape, regularizer and strength.
+
+        Args:
+            print_fn: Called with the table as one string.
+
+        Raises:
+            ValueError: If the optimizer is not built.
+        """
+        self._check_built("summary()")
+        rows = []
+        for variable, path, shrink, lam in zip(
+            self._trainable_variables,
+            self._paths,
+            self._shrinks,
+            self._lambda_variables,
+            strict=True,
+        ):
+            rows.append(
+                (
+                    path,
+                    tuple(variable.shape),
+                    *(shrink.describe() if shrink else ("-", "-")),
+                    "-" if lam is None else f"{float(lam):g}",
+                )
+            )
+        print_fn(
+            table(
+                ("variable", "shape", "regularizer", "groups", "lambda"), rows
+            )
+        )
+
+    def _check_built(self, what):
+        if not self.built:
+            raise ValueError(
+                f"`{what}` of {type(self).__name__} exists once the optimizer "
+                "knows its variables. Call "
+                "`optimizer.build(model.trainable_variables)` first."
+            )
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        super()._update_model_variables_moving_average(trainable_variables)
+        for variable, average, shrink in zip(
+            trainable_variables,
+            self._model_variables_moving_average,
+            self._shrinks,
+            strict=True,
+        ):
+            if shrink is not None and average is not None:
+                value = ops.convert_to_tensor(average)
+                average.assign(ops.where(ops.equal(variable, 0), 0.0, value))
+
+    def finalize_variable_values(self, var_list):
+        super().finalize_variable_values(var_list)
+        if self.use_ema and keras.config.backend() == "jax":
+            # weights and averages now share buffers, and the next fit would
+            # fail to donate them twice
+            for variable in var_list:
+                variable.assign(ops.copy(ops.convert_to_tensor(variable)))
+        # on JAX fit also comes here when it fails, and that error goes first
+        if sys.exc_info()[0] is None:
+            check_finite(var_list)
+
+    def load_own_variables(self, store):
+        super().load_own_variables(store)
+        # Keras matches state by position alone, so that another optimizer's
+        # may end up here; the dual heals itself, a strength cannot
+        for shrink, lam in zip(
+            self._shrinks, self._lambda_variables, strict=True
+        ):
+            if shrink is None or lam is None:
+                continue
+            if not 0 <= float(lam) < math.inf:
+                warnings.warn(
+                    f"The state loaded into {type(self).__name__} holds "
+                    f"lambda={float(lam):g}: it comes from another optimizer. "
+                    f"lambda is set back to {shrink.regularizer.lam:g}.",
+                    stacklevel=2,
+                )
+                lam.assign(shrink.regularizer.lam)
+
+    def get_config(self) -> dict[str, Any]:
+        serialize = keras.saving.serialize_keras_object
+        regularizer = self.regularizer
+        if isinstance(regularizer, Mapping):
+            # pairs, as JSON objects need not keep their order
+            regularizer = [[k, serialize(v)] for k, v in regularizer.items()]
+        else:
+            regularizer = serialize(regularizer)
+        return {**super().get_config(), "regularizer": regularizer}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        def deserialize(item):
+            return keras.saving.deserialize_keras_object(
+                item, custom_objects=custom_objects
+            )
+
+        config = dict(config)
+        regularizer = config.get("regularizer")
+        if isinstance(regularizer, list):
+            regularizer = {k: deserialize(v) for k, v in regularizer}
+        elif isinstance(regularizer, dict):
+            regularizer = deserialize(regularizer)
+        config["regularizer"] = regularizer
+        return super().from_config(config, custom_objects=custom_objects)
+
+
+class _Exactly(keras.initializers.Initializer):
+    """A constant that does not pass through float32, as `Constant` does."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def __call__(self, shape, dtype=None):
+        return ops.convert_to_tensor(self.value, dtype=dtype)
+
+
+def check_finite(variables) -> None:
+    """Raises FloatingPointError, naming the first variable not finite.
+
+    Args:
+        variables: `keras.Variable`s.
+    """
+    for variable in variables:
+        value = ops.convert_to_tensor(variable)
+        if not bool(ops.all(ops.isfinite(value))):
+            raise FloatingPointError(
+                f"'{path_of(variable)}' holds NaN or infinite weights, from a "
+                "loss or gradient that was not finite. Check the data for "
+                "NaN, lower `learning_rate` or set `global_clipnorm`; then "
+                "load finite weights and go on: the optimizer's state heals "
+                "itself at the next step."
+            )
+
+
+def _state_dtype(variable):
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    return "float32" if dtype in ("float16", "bfloat16") else dtype

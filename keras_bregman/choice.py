@@ -1,0 +1,88 @@
+"""Which variable an optimizer regularizes, how, and how strongly."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from keras_bregman import regularizers
+from keras_bregman.kernels import Layout, is_kernel, layout_of, path_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrink:
+    """One variable's regularizer, with its layout and its present strength."""
+
+    regularizer: regularizers.Regularizer
+    layout: Layout
+    lam: Any = None
+
+    @classmethod
+    def of(cls, regularizer, variable):
+        path, shape = path_of(variable), tuple(variable.shape)
+        if len(shape) < regularizer.min_rank:
+            raise ValueError(
+                f"`regularizer` {regularizer!r} needs a kernel of rank "
+                f"{regularizer.min_rank} or more, and the expression that "
+                f"chose it also finds '{path}' of shape {shape}. Make the "
+                "expression narrower, for example 'conv.*kernel'."
+            )
+        shrink = cls(regularizer, layout_of(shape, path))
+        shrink.describe()  # raises for axes that the kernel does not have
+        return shrink
+
+    def prox(self, x, step=1.0):
+        return self.regularizer.prox(x, step, self.lam, self.layout)
+
+    def project(self, x, v):
+        return self.regularizer.project(x, v, self.lam, self.layout)
+
+    def describe(self):
+        """Name of the regularizer and its groups, number x size."""
+        groups = "-"
+        if isinstance(self.regularizer, regularizers.GroupLasso):
+            size = self.layout.size(self.regularizer.group_axes(self.layout))
+            groups = f"{math.prod(self.layout.shape) // size} x {size}"
+        return type(self.regularizer).__name__, groups
+
+
+def choose(regularizer, paths):
+    """The regularizer of each path, or None.
+
+    Args:
+        regularizer: A regularizer for every kernel, None, or a dict from
+            regular expressions on paths to regularizers or None.
+        paths: The variables' paths.
+
+    Raises:
+        ValueError: If an expression takes no path.
+    """
+    if not isinstance(regularizer, Mapping):
+        return [regularizer if is_kernel(path) else None for path in paths]
+    taken = [
+        next((e for e in regularizer if re.search(e, path)), None)
+        for path in paths
+    ]
+    for expression in regularizer:
+        if expression not in taken:
+            raise ValueError(
+                "`regularizer` has an expression that takes no variable: "
+                f"{expression!r} is found in no path, or earlier expressions "
+                f"took all that it matches. The paths are {paths}"
+            )
+    return [None if e is None else regularizer[e] for e in taken]
+
+
+def check_expression(expression):
+    """The expression; raises ValueError unless it is a regular one."""
+    try:
+        re.compile(expression)
+    except (TypeError, re.error) as error:
+        raise ValueError(
+            "Variables are chosen by regular expressions on their paths, such "
+            f"as 'conv.*kernel'. Received: {expression!r} ({error})"
+        ) from None
+    return expression
