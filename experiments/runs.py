@@ -131,7 +131,7 @@ def provenance() -> dict[str, Any]:
             "machine": platform.machine(),
             "processor": _processor(),
             "cores": os.cpu_count(),
-            "devices": [str(d) for d in keras.distribution.list_devices()],
+            "devices": _devices(),
         },
         "command": shlex.join(["python", "-m", "experiments", *sys.argv[1:]]),
     }
@@ -187,6 +187,15 @@ def inputs(dataset: Dataset, split: str) -> np.ndarray:
     """
     images = getattr(dataset, f"x_{split}")
     return standardize(images, dataset.x_train).reshape(len(images), -1)
+
+
+def _devices() -> list[str]:
+    if keras.config.backend() != "torch":
+        return [str(d) for d in keras.distribution.list_devices()]
+    import torch
+
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_name(i) for i in range(count)] or ["cpu"]
 
 
 def _processor() -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import numbers
+import re
 
 
 def check_number(name, value, low=0.0, high=math.inf, open_low=False):
     """`value` as a float; raises ValueError unless it lies in the interval."""
-    number = float(value) if isinstance(value, numbers.Real) else math.nan
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        number = math.inf
     above = number > low if open_low else number >= low
     if not (math.isfinite(number) and above and number < high):
         bound = f"greater than {low:g}" if open_low else f"{low:g} or greater"
@@ -19,3 +23,16 @@ def check_number(name, value, low=0.0, high=math.inf, open_low=False):
             f"Received: {name}={value!r}"
         )
     return number
+
+
+def check_expression(name, expression):
+    """The expression; raises ValueError unless it is a regular one."""
+    try:
+        re.compile(expression)
+    except (TypeError, re.error) as error:
+        raise ValueError(
+            f"`{name}` chooses variables by regular expressions on their "
+            "paths, such as 'conv.*kernel'. "
+            f"Received: {expression!r} ({error})"
+        ) from None
+    return expression

@@ -14,10 +14,10 @@ import keras
 from keras import ops
 
 from keras_bregman import regularizers
-from keras_bregman._checks import check_number
+from keras_bregman._checks import check_expression, check_number
 from keras_bregman._fusion import densify, fuse
 from keras_bregman._table import table
-from keras_bregman.choice import Shrink, check_expression, choose
+from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import path_of
 
 
@@ -38,7 +38,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             check_number("weight_decay", self.weight_decay)
         if isinstance(regularizer, Mapping):
             regularizer = {
-                check_expression(expression): regularizers.get(choice)
+                check_expression("regularizer", expression): regularizers.get(
+                    choice
+                )
                 for expression, choice in regularizer.items()
             }
         else:
@@ -192,7 +194,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 no regularized variable matches.
         """
         lam = check_number("lam", lam)
-        search = re.compile(check_expression(expression)).search
+        search = re.compile(check_expression("expression", expression)).search
         lambdas = self.lambdas
         matching = [v for path, v in lambdas.items() if search(path)]
         if not matching:

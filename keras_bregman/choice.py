@@ -74,15 +74,3 @@ def choose(regularizer, paths):
                 f"took all that it matches. The paths are {paths}"
             )
     return [None if e is None else regularizer[e] for e in taken]
-
-
-def check_expression(expression):
-    """The expression; raises ValueError unless it is a regular one."""
-    try:
-        re.compile(expression)
-    except (TypeError, re.error) as error:
-        raise ValueError(
-            "Variables are chosen by regular expressions on their paths, such "
-            f"as 'conv.*kernel'. Received: {expression!r} ({error})"
-        ) from None
-    return expression

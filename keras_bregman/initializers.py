@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_bregman._checks import check_number
+from keras_bregman._checks import check_expression, check_number
 from keras_bregman.kernels import Layout, kernels
 
 _METHODS = ("bernoulli", "kernel", "balanced")
@@ -104,8 +104,11 @@ def sparsify(
         weights = generator.normal(0, scale * math.sqrt(alpha), layout.shape)
         kernel.variable.assign(weights * mask)
         bias = getattr(kernel.layer, "bias", None)
-        recurrent = hasattr(kernel.layer, "recurrent_kernel")
-        if bias_scale is not None and bias is not None and not recurrent:
+        # gates keep theirs; a separable layer's belongs to its other kernel
+        kept = hasattr(
+            kernel.layer, "recurrent_kernel"
+        ) or kernel.path.endswith("depthwise_kernel")
+        if bias_scale is not None and bias is not None and not kept:
             high = bias_scale / math.sqrt(layout.fan_in)
             bias.assign(generator.uniform(0, high, tuple(bias.shape)))
 
@@ -113,7 +116,8 @@ def sparsify(
 def _densities(density, found):
     """Pairs of a kernel and the share of its entries that stay."""
     by_expression = density if isinstance(density, Mapping) else {"": density}
-    for share in by_expression.values():
+    for expression, share in by_expression.items():
+        check_expression("density", expression)
         if not isinstance(share, (int, float, np.number)) or not 0 < share <= 1:
             raise ValueError(
                 "`density` must lie in (0, 1]: the share of weights that are "

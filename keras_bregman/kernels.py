@@ -86,10 +86,16 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
     """
     shape = tuple(int(n) for n in shape)
     rank = len(shape)
+    path = path.partition(":")[0]  # a raw TensorFlow name ends in ":0"
     if isinstance(layer, keras.layers.EinsumDense):
-        _, kernel, output = re.split(r",|->", layer.equation.replace(" ", ""))
-        outputs = tuple(i for i, axis in enumerate(kernel) if axis in output)
-        return Layout(shape, _others(outputs, rank), outputs)
+        # an axis may be in both, as in "abc,bcd->abd": weights by position
+        equation = layer.equation.replace(" ", "")
+        given, kernel, output = re.split(r",|->", equation)
+        return Layout(
+            shape,
+            tuple(i for i, axis in enumerate(kernel) if axis in given),
+            tuple(i for i, axis in enumerate(kernel) if axis in output),
+        )
     if rank < 2:
         return Layout(shape, (), tuple(range(rank)))
     if rank == 3 and layer is None and _ATTENTION_INPUT.search(path):
@@ -97,6 +103,7 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
     if rank == 3 and layer is None and _ATTENTION_OUTPUT.search(path):
         return Layout(shape, (0, 1), (2,))
     scope, _, name = path.lower().rpartition("/")
+    scope = scope.rpartition("/")[2]  # the layer itself, not what it is in
     named = layer is None and rank > 2 and name.startswith("kernel")
     if (
         name == "depthwise_kernel"
@@ -128,10 +135,6 @@ _TRANSPOSED_LAYERS = (
 )
 
 
-def _others(axes, rank):
-    return tuple(a for a in range(rank) if a not in axes)
-
-
 def kernels(model) -> list[Kernel]:
     """All kernels of a built model, each once, in the order of its weights.
 
@@ -149,7 +152,8 @@ def kernels(model) -> list[Kernel]:
     owners: dict[int, keras.layers.Layer] = {}
     for layer in model._flatten_layers():
         for name in _KERNEL_ATTRIBUTES:
-            owners.setdefault(id(getattr(layer, name, None)), layer)
+            # a wrapper comes before the layer whose kernel it also holds
+            owners[id(getattr(layer, name, None))] = layer
     found: dict[int, Kernel] = {}
     for variable in model.weights:
         if is_kernel(variable.path) and id(variable) not in found:
