@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         default="digits",
         choices=("digits", "mnist", "fashion_mnist", "cifar10"),
     )
-    demo.add_argument("--seeds", type=int, nargs="+", default=[0])
+    demo.add_argument("--seeds", type=int, nargs="+")
     demo.add_argument("--epochs", type=_positive)
     demo.add_argument(
         "--out",

@@ -57,7 +57,7 @@ def plan(data: str, epochs: int | None = None, seed: int = 0) -> list[Run]:
 
 def demo(
     data: str,
-    seeds: list[int],
+    seeds: list[int] | None,
     out: pathlib.Path,
     saved_models: pathlib.Path,
     epochs: int | None = None,
@@ -66,12 +66,15 @@ def demo(
 
     Args:
         data: Name of a dataset of `experiments.data`.
-        seeds: One run of every optimizer for each.
+        seeds: One run of every optimizer for each; by default three on
+            digits, whose 300 test images say little about one run, else one.
         out: Folder for result files and the figure.
         saved_models: Folder for the best sparse model as a SavedModel.
         epochs: Instead of the dataset's own number.
     """
     dataset = load(data)
+    if seeds is None:
+        seeds = [0, 1, 2] if data == "digits" else [0]
     print(
         f"{data}: {len(dataset.x_train):,} images to train on, "
         f"{len(dataset.x_val):,} to validate, {len(dataset.x_test):,} to test"

@@ -167,9 +167,10 @@ class Progress(keras.callbacks.Callback):
         logs = logs or {}
         done, terminal = epoch + 1, sys.stdout.isatty()
         last = done == self.run.epochs
-        if terminal or last or done % max(1, self.run.epochs // 4) == 0:
+        if terminal or last or done % max(1, self.run.epochs // 2) == 0:
             print(
-                f"{self.run.label:18} epoch {done:3}/{self.run.epochs}"
+                f"{self.run.label:16}  seed {self.run.seed}"
+                f"  epoch {done:3}/{self.run.epochs}"
                 f"  loss {logs['loss']:.4f}"
                 f"  validation {logs['val_accuracy']:.2%}"
                 f"  density {logs['density']:7.2%}",
