@@ -11,7 +11,7 @@ version = re.search(
     (here / "keras_bregman" / "__init__.py").read_text(),
 ).group(1)
 
-test = ["hypothesis", "pytest", "pytest-xdist"]
+test = ["hypothesis", "pytest", "pytest-xdist", "tensorboard"]
 experiments = [
     "importlib_resources",  # tensorflow-datasets needs it, undeclared
     "matplotlib",
