@@ -7,6 +7,8 @@ import os
 import pathlib
 import sys
 
+from experiments.data import NAMES, DatasetUnavailable
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -18,7 +20,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _demo(options) -> int:
-    from experiments.data import DatasetUnavailable
     from experiments.demo import demo
 
     try:
@@ -51,11 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="train five optimizers from 1 %% of the weights and compare",
     )
-    demo.add_argument(
-        "--data",
-        default="digits",
-        choices=("digits", "mnist", "fashion_mnist", "cifar10"),
-    )
+    demo.add_argument("--data", default="digits", choices=NAMES)
     demo.add_argument("--seeds", type=int, nargs="+")
     demo.add_argument("--epochs", type=_positive)
     demo.add_argument(

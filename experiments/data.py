@@ -137,9 +137,8 @@ def as_float(
 
     Args:
         images: uint8, any shape.
-        scaling: `"unit"` for x / 255 in [0, 1], as the perceptron gets them;
-            `"symmetric"` for (x / 255 - 0.5) / 0.5 in [-1, 1], as the authors'
-            ConvNet does.
+        scaling: `"unit"` for x / 255 in [0, 1]; `"symmetric"` for
+            (x / 255 - 0.5) / 0.5 in [-1, 1], as the authors' ConvNet does.
 
     Raises:
         ValueError: If the images are not uint8 (scaled already?) or the

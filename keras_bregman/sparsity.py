@@ -49,8 +49,6 @@ def count(model) -> list[Count]:
     for kernel in kernels(model):
         # numpy and not the backend: a GPU may take a subnormal for 0
         value = keras.ops.convert_to_numpy(kernel.variable)
-        if value.dtype.kind != "f":
-            value = value.astype("float32")  # bfloat16
         if np.isnan(value).any():
             raise FloatingPointError(
                 f"'{kernel.path}' holds NaN, so that its density means "

@@ -47,9 +47,6 @@ def _steps(optimizer, theta, gradients, dtype="float32"):
         yield array(kernel)
 
 
-ADAM = {"beta_1": 0.875, "beta_2": 1 - 2**-10, "epsilon": 1e-12}
-
-
 class TestArithmetic:
     @pytest.mark.parametrize(
         ("ours", "theirs"),
