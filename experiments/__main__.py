@@ -6,16 +6,20 @@ import argparse
 import os
 import pathlib
 import sys
+import time
 
+from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import NAMES, DatasetUnavailable
+from experiments.recipes import parse_change
+from experiments.results import RESULTS, ROOT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
-
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.arguments = arguments
     return options.run(options)
 
 
@@ -41,6 +45,51 @@ def _bench(options) -> int:
 
     report(options.out, options.repeats)
     return 0
+
+
+def _list(options) -> int:
+    from experiments.listing import describe, overview
+
+    if options.names:
+        for name in options.names:
+            print(describe(EXPERIMENTS[name], options.scale))
+    else:
+        print(overview())
+    return 0
+
+
+def _run(options) -> int:
+    from experiments import runner
+
+    if options.cores:
+        os.sched_setaffinity(
+            0, {int(core) for core in options.cores.split(",")}
+        )
+    changes = dict(options.set or ())
+    out = options.out
+    if out is None:
+        # changed recipes are no part of the report
+        out = ROOT / "build" / "changed" if changes else RESULTS
+    try:
+        jobs = runner.plan(
+            [EXPERIMENTS[name] for name in options.names],
+            options.scale,
+            options.seeds,
+            options.only,
+            changes,
+            out,
+            options.checkpoints
+            or (out / "checkpoints" if changes else runner.CHECKPOINTS),
+        )
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if options.jobs > 1:
+        failed = runner.run_side_by_side(jobs, options.jobs, options.arguments)
+    else:
+        deadline = options.minutes and time.time() + 60 * options.minutes
+        failed = runner.run(jobs, deadline, sys.stdout.isatty())
+    return 1 if failed else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -69,7 +118,74 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=pathlib.Path, help="result file to write as well"
     )
     bench.set_defaults(run=_bench)
+    listing = commands.add_parser(
+        "list", help="what there is to run, and with which settings"
+    )
+    listing.add_argument("names", nargs="*", metavar="NAME", type=_experiment)
+    listing.add_argument("--scale", default="full", choices=SCALES)
+    listing.set_defaults(run=_list)
+    run = commands.add_parser(
+        "run",
+        help="train an experiment's runs, or go on where they were stopped",
+        description="Trains every run that has no result file yet. Stopped or "
+        "killed at any moment, the same command goes on from the last epoch. "
+        "Several such commands may work on the same experiment at once.",
+    )
+    run.add_argument("names", nargs="+", metavar="NAME", type=_experiment)
+    run.add_argument(
+        "--scale",
+        default="full",
+        choices=SCALES,
+        help="small: what two CPU cores can afford",
+    )
+    run.add_argument(
+        "--seeds", type=int, nargs="+", help="instead of the experiment's own"
+    )
+    run.add_argument(
+        "--only", nargs="+", metavar="LABEL", help="only these recipes"
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        type=_change,
+        metavar="FIELD=VALUE",
+        help="change a field of every recipe; results go to build/changed",
+    )
+    run.add_argument(
+        "--jobs", type=_positive, default=1, help="runs side by side"
+    )
+    run.add_argument(
+        "--minutes",
+        type=float,
+        help="stop in time, at the end of an epoch; the next call goes on",
+    )
+    run.add_argument(
+        "--out", type=pathlib.Path, help="folder for the result files"
+    )
+    run.add_argument(
+        "--checkpoints",
+        type=pathlib.Path,
+        help="folder for the checkpoints (default: build/checkpoints)",
+    )
+    run.add_argument("--cores", help=argparse.SUPPRESS)
+    run.set_defaults(run=_run)
     return parser
+
+
+def _experiment(name: str) -> str:
+    if name not in EXPERIMENTS:
+        raise argparse.ArgumentTypeError(
+            f"no experiment is called {name!r}; there are "
+            f"{', '.join(EXPERIMENTS)}"
+        )
+    return name
+
+
+def _change(text: str):
+    try:
+        return parse_change(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _positive(text: str) -> int:

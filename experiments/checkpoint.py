@@ -1,0 +1,165 @@
+"""Everything a run needs to go on after it was killed, in one file."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import time
+import warnings
+import zipfile
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_bregman.callbacks import PlateauDecay
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Saves a run after every epoch and keeps its best weights.
+
+    The file holds the weights, the optimizer's state, the best epoch's
+    weights, the history and the plateau's count. It replaces the former one in
+    a single step, so that a kill at any moment leaves a whole file.
+
+    Keras' `BackupAndRestore` writes two files one after the other and knows
+    nothing of other callbacks' counts.
+
+    Args:
+        path: The file, `.npz`.
+        identity: Settles the run (recipe and seed): a file of another run is
+            not resumed.
+        plateau: The run's plateau decay, whose count is kept.
+        monitor: Figure in the logs by which the best epoch is chosen, the
+            first of equal ones.
+
+    Attributes:
+        history: Lists by epoch, by name.
+        best_epoch: Number of the best epoch so far, from 1; 0 before any.
+        seconds: Training time of all sessions, in seconds.
+        sessions: Number of times the run was begun or resumed.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        identity: dict[str, Any],
+        plateau: PlateauDecay,
+        monitor: str = "val_accuracy",
+    ):
+        super().__init__()
+        self.path = path
+        self.identity = identity
+        self.plateau = plateau
+        self.monitor = monitor
+        self.history: dict[str, list[float]] = {}
+        self.best_epoch = 0
+        self.seconds = 0.0
+        self.sessions = 1
+        self._best: list[np.ndarray] = []
+        self._clock = time.perf_counter()
+
+    @property
+    def epochs_done(self) -> int:
+        return len(self.history.get(self.monitor, ()))
+
+    def restore(self, model: keras.Model) -> None:
+        """Brings a freshly compiled model to where the file left off.
+
+        Warns:
+            UserWarning: If the file is damaged or of another run; the run
+                then begins anew.
+        """
+        model.optimizer.build(model.trainable_variables)
+        if not os.path.exists(self.path):
+            return
+        try:
+            with np.load(self.path, allow_pickle=False) as archive:
+                state = json.loads(archive["state"].item())
+                if state["identity"] != self.identity:
+                    raise ValueError("it is of a run with other settings")
+                current = _read(archive, "now", _variables(model))
+                best = _read(archive, "best", model.variables)
+        # a damaged archive brings up almost anything
+        except Exception as error:
+            warnings.warn(
+                f"The checkpoint {self.path} is not used, and the run begins "
+                f"anew: {type(error).__name__}: {error}",
+                stacklevel=2,
+            )
+            return
+        _assign(_variables(model), current)
+        self._best = best
+        self.history = state["history"]
+        self.best_epoch = state["best_epoch"]
+        self.seconds = state["seconds"]
+        self.sessions = state["sessions"] + 1
+        self.plateau.best = state["plateau_best"]
+        self.plateau.bad_epochs = state["plateau_bad_epochs"]
+
+    def restore_best(self, model: keras.Model) -> None:
+        """Gives the model the best epoch's weights."""
+        _assign(model.variables, self._best)
+
+    def on_train_begin(self, logs=None):
+        self._clock = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        scores = self.history[self.monitor]
+        if max(scores) > max(scores[:-1], default=-np.inf):
+            self.best_epoch = len(scores)
+            self._best = [
+                keras.ops.convert_to_numpy(v) for v in self.model.variables
+            ]
+        now = time.perf_counter()
+        self.seconds += now - self._clock
+        self._clock = now
+        self._save()
+
+    def _save(self):
+        state = {
+            "identity": self.identity,
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "sessions": self.sessions,
+            "plateau_best": self.plateau.best,
+            "plateau_bad_epochs": self.plateau.bad_epochs,
+        }
+        arrays = {"state": np.array(json.dumps(state))}
+        for i, variable in enumerate(_variables(self.model)):
+            arrays[f"now{i}"] = keras.ops.convert_to_numpy(variable)
+        for i, value in enumerate(self._best):
+            arrays[f"best{i}"] = value
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        try:
+            with open(part, "wb") as file:
+                np.savez(file, **arrays)
+            os.replace(part, self.path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def _variables(model):
+    return [*model.variables, *model.optimizer.variables]
+
+
+def _read(archive, name, variables):
+    """The arrays of one kind, if they fit the variables."""
+    arrays = [archive[f"{name}{i}"] for i in range(len(variables))]
+    for variable, value in zip(variables, arrays, strict=True):
+        if tuple(variable.shape) != value.shape:
+            raise zipfile.BadZipFile(
+                f"'{variable.path}' has the shape {tuple(variable.shape)}, "
+                f"and not {value.shape}"
+            )
+    return arrays
+
+
+def _assign(variables, arrays):
+    for variable, value in zip(variables, arrays, strict=True):
+        variable.assign(value)

@@ -1,0 +1,44 @@
+"""What there is to run, in words."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from experiments import results, runner
+from experiments.catalog import EXPERIMENTS, SCALES, Experiment
+from experiments.recipes import Recipe
+from keras_bregman._table import table
+
+
+def overview() -> str:
+    """All experiments, with the number of runs that have a result."""
+    rows = []
+    for experiment in EXPERIMENTS.values():
+        counts = []
+        for scale in SCALES:
+            jobs = runner.plan([experiment], scale)
+            done = sum(job.result.exists() for job in jobs)
+            counts.append(f"{done} of {len(jobs)}")
+        rows.append((experiment.name, *counts, experiment.title))
+    return table(("experiment", *SCALES, "what it shows"), rows)
+
+
+def describe(experiment: Experiment, scale: str) -> str:
+    """An experiment's recipes: what they share, then what sets each apart."""
+    recipes, seeds = experiment.at(scale)
+    fields = [f.name for f in dataclasses.fields(Recipe) if f.name != "label"]
+    shared = [
+        f for f in fields if len({repr(getattr(r, f)) for r in recipes}) == 1
+    ]
+    lines = [
+        f"{experiment.name}: {experiment.title}",
+        f"results in {results.RESULTS / scale / experiment.family}",
+        f"seeds {', '.join(map(str, seeds))}",
+        *(f"  {f} = {getattr(recipes[0], f)!r}" for f in shared),
+    ]
+    for recipe in recipes:
+        lines.append(f"{recipe.label}")
+        for f in fields:
+            if f not in shared:
+                lines.append(f"  {f} = {getattr(recipe, f)!r}")
+    return "\n".join(lines)

@@ -1,0 +1,161 @@
+"""A training run as data: what is trained, from which start, and how."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from typing import Any
+
+import keras
+
+import keras_bregman as kb
+from experiments import models
+from experiments.data import NAMES, Dataset
+
+_MODELS = ("mlp", "convnet", "resnet18", "vgg13", "vgg16")
+_OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is trained, and how; with a seed it settles a run.
+
+    Attributes:
+        label: Name in tables and figures.
+        model: `"mlp"`, `"convnet"`, `"resnet18"`, `"vgg13"` or `"vgg16"`.
+        data: Name of a dataset of `experiments.data`.
+        optimizer: `"SGD"`, `"Adam"`, `"ProxGD"`, `"LinBreg"` or `"AdaBreg"`.
+        learning_rate: tau at the start.
+        lam: Strength lambda of the l1 norm on kernels.
+        momentum: Of SGD or LinBreg.
+        start: Share of the weights that are not 0 at the start, in (0, 1], or
+            a dict from regular expressions on paths to shares, in which the
+            first that is found counts.
+        start_method: `"bernoulli"`, `"kernel"` or `"balanced"`.
+        start_scale: Factor on the standard deviation that keeps the signal's
+            variance, He's over the root of the share.
+        width: Factor on all hidden widths.
+        batch_norm: Whether a VGG has batch normalization; ResNet-18 always
+            has, the other networks never.
+        augment: Whether images are shifted and mirrored at random.
+        epochs: Number of epochs.
+        batch_size: Examples per step.
+        decay: Factor on tau when the training loss stagnates.
+        patience: Epochs without progress that are let pass.
+        threshold: Relative change of the loss that counts as progress.
+        examples: Train on the first so many images only.
+        probe_steps: Steps after which loss, accuracy and density are taken as
+            well.
+        probe_layers: Whether gradient norms and dead units by layer are taken
+            before the first step.
+    """
+
+    label: str
+    model: str
+    data: str
+    optimizer: str
+    learning_rate: float
+    lam: float = 0.0
+    momentum: float = 0.0
+    start: float | dict[str, float] = 0.01
+    start_method: str = "bernoulli"
+    start_scale: float = 1.0
+    width: float = 1.0
+    batch_norm: bool = True
+    augment: bool = False
+    epochs: int = 100
+    batch_size: int = 128
+    decay: float = 0.5
+    patience: int = 5
+    threshold: float = 0.01
+    examples: int | None = None
+    probe_steps: tuple[int, ...] = ()
+    probe_layers: bool = False
+
+    def __post_init__(self):
+        # from a result file, where JSON has no tuples
+        object.__setattr__(self, "probe_steps", tuple(self.probe_steps))
+        for name, known in (
+            ("model", _MODELS),
+            ("data", NAMES),
+            ("optimizer", _OPTIMIZERS),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(
+                    f"`{name}` must be one of {', '.join(known)}. "
+                    f"Received: {getattr(self, name)!r}"
+                )
+        for name in ("epochs", "batch_size", "width"):
+            if not getattr(self, name) > 0:
+                raise ValueError(
+                    f"`{name}` must be greater than 0. "
+                    f"Received: {getattr(self, name)!r}"
+                )
+
+    @property
+    def slug(self) -> str:
+        """The label as a file name."""
+        kept = (c if c.isalnum() or c in ".-" else " " for c in self.label)
+        return "-".join("".join(kept).lower().split())
+
+    def changed(self, **changes: Any) -> Recipe:
+        """A copy with other values; raises ValueError for no such field."""
+        for name in changes:
+            if name not in _FIELDS:
+                raise ValueError(
+                    f"a recipe has no {name!r}; it has {', '.join(_FIELDS)}"
+                )
+        return dataclasses.replace(self, **changes)
+
+    def build_optimizer(self) -> keras.optimizers.Optimizer:
+        momentum = {"momentum": self.momentum} if self.momentum else {}
+        if self.optimizer in ("SGD", "Adam"):
+            cls = getattr(keras.optimizers, self.optimizer)
+            return cls(self.learning_rate, **momentum)
+        cls = getattr(kb, self.optimizer)
+        return cls(self.learning_rate, self.lam, **momentum)
+
+    def build_model(self, dataset: Dataset, seed: int) -> keras.Model:
+        """The compiled model at its start, settled by the seed."""
+        keras.utils.set_random_seed(seed)
+        norm = {}
+        if self.model.startswith("vgg"):
+            norm["batch_norm"] = self.batch_norm
+        model = getattr(models, self.model)(
+            dataset.inputs, dataset.classes, self.width, **norm
+        )
+        kb.sparsify(
+            model,
+            self.start,
+            self.start_method,
+            seed=seed,
+            scale=self.start_scale,
+        )
+        model.compile(
+            self.build_optimizer(),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        return model
+
+
+_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """`name=value` from a command line, as a field of `Recipe`.
+
+    Raises:
+        ValueError: If there is no such field or the value is of another kind.
+    """
+    name, equals, value = text.partition("=")
+    name = name.strip()
+    if not equals or name not in _FIELDS:
+        raise ValueError(
+            f"{text!r} is not NAME=VALUE with a NAME of {', '.join(_FIELDS)}"
+        )
+    try:
+        parsed = ast.literal_eval(value.strip())
+    except (SyntaxError, ValueError):
+        parsed = value.strip()  # a bare word is a string
+    return name, parsed

@@ -1,0 +1,165 @@
+"""Result files: where they lie, how they are written, read and trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "experiments" / "results"
+FORMAT = "keras_bregman result 2"
+
+
+class DamagedResult(RuntimeError):
+    """A result file is not what was written; the message names it."""
+
+
+def path_of(folder: pathlib.Path, scale: str, family: str, slug: str, seed):
+    """The result file of one run."""
+    return folder / scale / family / f"{slug}-seed{seed}.json"
+
+
+def save(result: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes a result file with its checksum, whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written; a file that was there stays.
+    """
+    result = {"format": FORMAT, **result}
+    result["sha256"] = _digest(result)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(_dump(result))
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)  # mkstemp makes files private
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """A result as it was saved.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        DamagedResult: If the file is cut off, changed, or none of ours.
+    """
+    try:
+        result = json.loads(path.read_text())
+        if result["format"] != FORMAT:
+            raise ValueError(f"its format is {result['format']!r}")
+        if result.pop("sha256") != _digest(result):
+            raise ValueError("its checksum does not fit what it holds")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedResult(
+            f"The result file {path} is damaged ({error}). Take it from "
+            "version control again, or delete it and repeat the run."
+        ) from error
+    del result["format"]
+    return result
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, hardware and command: what a figure has to be read with."""
+    import keras
+
+    import keras_bregman as kb
+
+    names = ("keras", keras.config.backend(), "numpy")
+    return {
+        "commit": _commit(),
+        "versions": {
+            "python": platform.python_version(),
+            "keras_bregman": kb.__version__,
+            **{name: importlib.metadata.version(name) for name in names},
+        },
+        "hardware": {
+            "machine": platform.machine(),
+            "processor": _processor(),
+            "cores": _cores(),
+            "devices": _devices(),
+        },
+        "command": shlex.join(["python", "-m", "experiments", *sys.argv[1:]]),
+    }
+
+
+def _dump(result) -> str:
+    """JSON with one key a line but long lists of numbers on one."""
+    parts = []
+    for key, value in result.items():
+        if key == "history":
+            rows = (f"  {_json(k)}: {_json(v)}" for k, v in value.items())
+            text = "{\n" + ",\n".join(rows) + "\n }"
+        else:
+            text = _json(value)
+        parts.append(f" {_json(key)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _json(value) -> str:
+    # no NaN or Infinity, which JSON has not
+    return json.dumps(value, allow_nan=False)
+
+
+def _digest(result) -> str:
+    text = json.dumps(result, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _commit() -> str | None:
+    """The commit of the code, with a + if files differ from it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _devices() -> list[str]:
+    import keras
+
+    if keras.config.backend() == "jax":
+        import jax
+
+        return [d.device_kind for d in jax.devices()]
+    if keras.config.backend() != "torch":
+        return [str(d) for d in keras.distribution.list_devices()]
+    import torch
+
+    count = torch.cuda.device_count()
+    return [torch.cuda.get_device_name(i) for i in range(count)] or ["cpu"]
+
+
+def _processor() -> str:
+    try:
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor()

@@ -1,0 +1,176 @@
+"""One run from its start, or from its checkpoint, to its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+import keras_bregman as kb
+from experiments import probes
+from experiments.checkpoint import Checkpoint
+from experiments.data import Dataset
+from experiments.recipes import Recipe
+from experiments.results import provenance
+from experiments.stream import batches, steps_per_epoch
+
+
+class OutOfTime(Exception):
+    """The time allowed is over; the checkpoint holds what was done."""
+
+
+def train(
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    checkpoint: pathlib.Path,
+    deadline: float | None = None,
+    report: Callable[[str], None] | None = None,
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Trains a run to its end and evaluates it once on the test split.
+
+    The best epoch is chosen on the validation split, the first of equal ones,
+    and its weights are what the test split sees.
+
+    Args:
+        recipe: What is trained.
+        seed: Of the start, the order of examples and the augmentation.
+        dataset: The recipe's.
+        checkpoint: File that is written after every epoch and resumed from.
+        deadline: Time of `time.time()` before which training has to stop, if
+            need be unfinished.
+        report: Called with a line on every epoch; by default nothing is said.
+
+    Returns:
+        The model with the best epoch's weights and the result: recipe, seed,
+        history by epoch, best epoch, test figures, probes, seconds, sessions,
+        versions, hardware, command.
+
+    Raises:
+        OutOfTime: If the deadline came first.
+        FloatingPointError: If the weights became NaN or infinite.
+        OSError: If a checkpoint cannot be written; the former one stays.
+    """
+    made_with = provenance()
+    model = recipe.build_model(dataset, seed)
+    plateau = kb.callbacks.PlateauDecay(
+        factor=recipe.decay,
+        patience=recipe.patience,
+        threshold=recipe.threshold,
+    )
+    saver = Checkpoint(
+        checkpoint,
+        {"recipe": _plain(recipe), "seed": seed},
+        plateau,
+    )
+    saver.restore(model)
+    n = recipe.examples or len(dataset.x_train)
+    x, y = dataset.x_train[:n], dataset.y_train[:n]
+    if saver.epochs_done < recipe.epochs:
+        callbacks = [
+            kb.callbacks.SparsityLogger(),
+            plateau,
+            saver,
+            _Watch(recipe, seed, saver, deadline, report),
+        ]
+        model.fit(
+            batches(
+                x,
+                y,
+                recipe.batch_size,
+                seed,
+                recipe.augment,
+                first_epoch=saver.epochs_done,
+            ),
+            steps_per_epoch=steps_per_epoch(n, recipe.batch_size),
+            epochs=recipe.epochs,
+            initial_epoch=saver.epochs_done,
+            validation_data=(dataset.x_val, dataset.y_val),
+            validation_batch_size=500,
+            shuffle=False,  # the stream already is
+            verbose=0,
+            callbacks=callbacks,
+        )
+    if saver.epochs_done < recipe.epochs:
+        raise OutOfTime
+    saver.restore_best(model)
+    test = model.evaluate(
+        dataset.x_test,
+        dataset.y_test,
+        batch_size=500,
+        verbose=0,
+        return_dict=True,
+    )
+    # on copies of their own, so that a resumed run has them too
+    probed: dict[str, Any] = {}
+    if recipe.probe_layers:
+        start = recipe.build_model(dataset, seed)
+        probed["layers"] = probes.layers(start, x[:128], y[:128])
+    if recipe.probe_steps:
+        probed["steps"] = probes.steps(recipe, seed, dataset)
+    return model, {
+        "recipe": _plain(recipe),
+        "seed": seed,
+        "best_epoch": saver.best_epoch,
+        "test": {**test, "density": kb.density(model)},
+        "history": saver.history,
+        "probes": probed,
+        "seconds": round(saver.seconds, 1),
+        "sessions": saver.sessions,
+        **made_with,
+    }
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON gives it back."""
+    fields = dataclasses.asdict(recipe)
+    fields["probe_steps"] = list(recipe.probe_steps)
+    return fields
+
+
+class _Watch(keras.callbacks.Callback):
+    """Says how far a run is, and stops it before its time is over."""
+
+    def __init__(self, recipe, seed, saver, deadline, report):
+        super().__init__()
+        self.recipe = recipe
+        self.seed = seed
+        self.saver = saver
+        self.deadline = deadline
+        self.report = report
+        self.durations: list[float] = []
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begun = time.time()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.durations.append(time.time() - self.begun)
+        left = self.recipe.epochs - epoch - 1
+        # the first epoch of a session compiles, the last one is typical
+        pace = self.durations[-1]
+        if self.report is not None:
+            self.report(
+                f"{self.recipe.label}  seed {self.seed}"
+                f"  epoch {epoch + 1:3}/{self.recipe.epochs}"
+                f"  loss {logs['loss']:.4f}"
+                f"  validation {logs['val_accuracy']:.2%}"
+                f"  density {logs['density']:.2%}"
+                f"  {duration(left * pace)} left"
+            )
+        if self.deadline is not None and left:
+            if time.time() + 1.1 * max(self.durations) > self.deadline:
+                self.model.stop_training = True
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
