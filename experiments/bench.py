@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from experiments import runs
+from experiments import results
+from experiments.data import Inputs
 from experiments.models import mlp
 from keras_bregman._table import table
 
@@ -173,7 +174,7 @@ def fit_throughput(repeats: int = 5, examples: int = 55_000) -> list[dict]:
         its `ratio` to Keras' Adam.
     """
     generator = np.random.default_rng(0)
-    x = generator.random((examples, 784), dtype="float32")
+    x = generator.integers(0, 256, (examples, 28, 28, 1), "uint8")
     y = generator.integers(0, 10, examples)
     makers = {
         "Adam": lambda: keras.optimizers.Adam(0.001),
@@ -183,7 +184,7 @@ def fit_throughput(repeats: int = 5, examples: int = 55_000) -> list[dict]:
     }
     models = {}
     for name, make in makers.items():
-        model = mlp(784)
+        model = mlp(Inputs((28, 28, 1), (0.5,), (0.5,)))
         kb.sparsify(model, 0.01, seed=0)
         model.compile(
             make(),
@@ -215,11 +216,11 @@ def report(out: pathlib.Path | None, repeats: int) -> None:
         "backend": keras.config.backend(),
         "steps": step_costs(repeats),
         "fit": fit_throughput(),
-        **runs.provenance(),
+        **results.provenance(),
     }
     print(describe([result]))
     if out:
-        runs.save(result, out)
+        results.save(result, out)
 
 
 def describe(results: list[dict]) -> str:

@@ -16,9 +16,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.models import Inputs
-
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
+
+
+class Inputs(NamedTuple):
+    """What a network reads.
+
+    Attributes:
+        shape: Height, width and channels of an image.
+        mean: By channel, of images over 255; subtracted.
+        deviation: By channel, likewise; divided by.
+    """
+
+    shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
 
 
 class Dataset(NamedTuple):

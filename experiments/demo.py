@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
 import statistics
+import tempfile
 from typing import Any
 
 import keras
 
-from experiments import runs
+from experiments import results
 from experiments.data import Dataset, load
-from experiments.runs import Run
+from experiments.progress import Progress, say
+from experiments.recipes import Recipe
 from experiments.savedmodel import check_in_fresh_process, export
+from experiments.training import train
 from keras_bregman._table import table
 
 # Label, optimizer, tau, lambda, momentum. ProxGD pays its penalty at every
@@ -34,20 +36,21 @@ _RUNS_DIGITS = (
 )
 
 
-def plan(data: str, epochs: int | None = None, seed: int = 0) -> list[Run]:
-    """The demo's runs on a dataset: the same start, five optimizers."""
+def plan(data: str, epochs: int | None = None) -> list[Recipe]:
+    """The demo's recipes for a dataset: the same start, five optimizers."""
     digits = data == "digits"
     return [
-        Run(
+        Recipe(
             label,
+            "mlp",
             data,
             optimizer,
             tau,
             lam,
             momentum,
+            start_scale=0.7,
             epochs=epochs or (60 if digits else 40),
             batch_size=32 if digits else 128,
-            seed=seed,
         )
         for label, optimizer, tau, lam, momentum in (
             _RUNS_DIGITS if digits else _RUNS
@@ -62,12 +65,12 @@ def demo(
     saved_models: pathlib.Path,
     epochs: int | None = None,
 ) -> None:
-    """Trains every run and prints, draws and saves what came of it.
+    """Trains every recipe and prints, draws and saves what came of it.
 
     Args:
         data: Name of a dataset of `experiments.data`.
-        seeds: One run of every optimizer for each; by default three on
-            digits, whose 300 test images say little about one run, else one.
+        seeds: One run of every recipe for each; by default three on digits,
+            whose 300 test images say little about one run, else one.
         out: Folder for result files and the figure.
         saved_models: Folder for the best sparse model as a SavedModel.
         epochs: Instead of the dataset's own number.
@@ -79,22 +82,41 @@ def demo(
         f"{data}: {len(dataset.x_train):,} images to train on, "
         f"{len(dataset.x_val):,} to validate, {len(dataset.x_test):,} to test"
     )
-    results, best = [], None
+    found, best = [], None
     for seed in seeds:
-        for run in plan(data, epochs, seed):
-            model, result = runs.train(run, dataset)
-            runs.save(result, out / f"{run.slug}.json")
-            results.append(result)
+        for recipe in plan(data, epochs):
+            model, result = _train(recipe, seed, dataset)
+            results.save(result, out / f"{recipe.slug}-seed{seed}.json")
+            found.append(result)
             # chosen on validation data: the test figures stay a clean report
-            score = result["history"]["val_accuracy"][-1]
-            is_bregman = run.optimizer in ("LinBreg", "AdaBreg")
+            score = max(result["history"]["val_accuracy"])
+            is_bregman = recipe.optimizer in ("LinBreg", "AdaBreg")
             if is_bregman and (best is None or score > best[0]):
-                best = score, run, model
-    print("\n" + comparison(results))
-    print(f"\nFigure: {draw(results, out / 'figure.png')}")
+                best = score, model
+    print("\n" + comparison(found))
+    print(f"\nFigure: {draw(found, out / 'figure.png')}")
     assert best is not None
-    _, run, model = best
-    save_best(model, dataset, saved_models / f"demo-{data}")
+    save_best(best[1], dataset, saved_models / f"demo-{data}")
+
+
+def _train(
+    recipe: Recipe, seed: int, dataset: Dataset
+) -> tuple[keras.Model, dict[str, Any]]:
+    """Trains a run in one go and says what it reached."""
+    with tempfile.TemporaryDirectory() as folder:
+        checkpoint = pathlib.Path(folder, "checkpoint.npz")
+        model, result = train(
+            recipe, seed, dataset, checkpoint, report=Progress()
+        )
+    history, epoch = result["history"], result["best_epoch"]
+    say(
+        f"{recipe.label:16}  seed {seed}"
+        f"  best epoch {epoch:3}/{recipe.epochs}"
+        f"  loss {history['loss'][epoch - 1]:.4f}"
+        f"  validation {history['val_accuracy'][epoch - 1]:.2%}"
+        f"  density {history['density'][epoch - 1]:7.2%}"
+    )
+    return model, result
 
 
 def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
@@ -104,27 +126,26 @@ def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
             "SavedModel: not written, Keras exports it from TensorFlow or JAX"
         )
         return
-    images = runs.inputs(dataset, "test")
     export(model, path)
-    difference = check_in_fresh_process(model, path, images)
+    difference = check_in_fresh_process(model, path, dataset.x_test)
     print(
         f"SavedModel: {path}, loaded back in a fresh process: the same "
-        f"predictions on {len(images):,} test images (largest difference "
-        f"{difference:.1e})"
+        f"predictions on {len(dataset.x_test):,} test images (largest "
+        f"difference {difference:.1e})"
     )
 
 
 def comparison(results: list[dict[str, Any]]) -> str:
     """The table of test accuracy and density, mean and spread over seeds."""
     rows = []
-    for label in dict.fromkeys(r["config"]["label"] for r in results):
-        mine = [r for r in results if r["config"]["label"] == label]
-        config = mine[0]["config"]
+    for label in dict.fromkeys(r["recipe"]["label"] for r in results):
+        mine = [r for r in results if r["recipe"]["label"] == label]
+        recipe = mine[0]["recipe"]
         rows.append(
             (
                 label,
-                f"{config['learning_rate']:g}",
-                f"{config['lam']:g}" if config["optimizer"] != "SGD" else "-",
+                f"{recipe['learning_rate']:g}",
+                f"{recipe['lam']:g}" if recipe["optimizer"] != "SGD" else "-",
                 _percent([r["test"]["accuracy"] for r in mine]),
                 _percent([r["test"]["density"] for r in mine]),
                 f"{statistics.mean(r['seconds'] for r in mine):.0f} s",
@@ -150,8 +171,8 @@ def draw(results: list[dict[str, Any]], path: pathlib.Path) -> pathlib.Path:
     import numpy as np
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for label in dict.fromkeys(r["config"]["label"] for r in results):
-        mine = [r["history"] for r in results if r["config"]["label"] == label]
+    for label in dict.fromkeys(r["recipe"]["label"] for r in results):
+        mine = [r["history"] for r in results if r["recipe"]["label"] == label]
         for axis, key in zip(axes, ("val_accuracy", "density"), strict=True):
             curves = 100 * np.array([history[key] for history in mine])
             epochs = np.arange(1, curves.shape[1] + 1)
@@ -180,10 +201,3 @@ def draw(results: list[dict[str, Any]], path: pathlib.Path) -> pathlib.Path:
     figure.savefig(path, dpi=150)
     plt.close(figure)
     return path
-
-
-def read_results(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """All result files of a folder, in the order of the demo's runs."""
-    results = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
-    order = [label for label, *_ in _RUNS]
-    return sorted(results, key=lambda r: order.index(r["config"]["label"]))

@@ -7,24 +7,10 @@ every build and process. `width` multiplies all hidden widths.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import keras
 from keras import layers
 
-
-class Inputs(NamedTuple):
-    """What a network reads.
-
-    Attributes:
-        shape: Height, width and channels of an image.
-        mean: By channel, of images over 255; subtracted.
-        deviation: By channel, likewise; divided by.
-    """
-
-    shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    deviation: tuple[float, ...]
+from experiments.data import Inputs
 
 
 def mlp(

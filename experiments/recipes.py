@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-import keras_bregman as kb
-from experiments import models
 from experiments.data import NAMES, Dataset
+
+if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
+    import keras
 
 _MODELS = ("mlp", "convnet", "resnet18", "vgg13", "vgg16")
 _OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
@@ -108,6 +107,10 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def build_optimizer(self) -> keras.optimizers.Optimizer:
+        import keras
+
+        import keras_bregman as kb
+
         momentum = {"momentum": self.momentum} if self.momentum else {}
         if self.optimizer in ("SGD", "Adam"):
             cls = getattr(keras.optimizers, self.optimizer)
@@ -117,6 +120,11 @@ class Recipe:
 
     def build_model(self, dataset: Dataset, seed: int) -> keras.Model:
         """The compiled model at its start, settled by the seed."""
+        import keras
+
+        import keras_bregman as kb
+        from experiments import models
+
         keras.utils.set_random_seed(seed)
         norm = {}
         if self.model.startswith("vgg"):

@@ -33,7 +33,7 @@ def check_in_fresh_process(
     Args:
         model: The model that was exported.
         path: The SavedModel's folder.
-        inputs: A float32 batch of the model's inputs.
+        inputs: A batch of images, as the model takes them.
         tolerance: Largest absolute difference let pass.
 
     Returns:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +14,7 @@ import keras_bregman as kb
 from experiments import probes
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
+from experiments.progress import duration
 from experiments.recipes import Recipe
 from experiments.results import provenance
 from experiments.stream import batches, steps_per_epoch
@@ -165,12 +165,3 @@ class _Watch(keras.callbacks.Callback):
         if self.deadline is not None and left:
             if time.time() + 1.1 * max(self.durations) > self.deadline:
                 self.model.stop_training = True
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
