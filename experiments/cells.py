@@ -1,0 +1,202 @@
+"""What the result files say: the rows of an experiment, means over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import statistics
+from typing import Any
+
+from experiments import results
+from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.recipes import Recipe
+
+
+def _at_best(result: dict[str, Any], key: str) -> float:
+    return result["history"][key][result["best_epoch"] - 1]
+
+
+# what a result says, as a share
+QUANTITIES = {
+    "density": lambda result: result["test"]["density"],
+    "test_accuracy": lambda result: result["test"]["accuracy"],
+    "train_accuracy": lambda result: _at_best(result, "accuracy"),
+    "val_accuracy": lambda result: _at_best(result, "val_accuracy"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A quantity over seeds, in percent.
+
+    Attributes:
+        mean: `None` without a run.
+        std: Standard deviation of the sample, `None` under two runs.
+        n: Number of runs.
+    """
+
+    mean: float | None
+    std: float | None
+    n: int
+
+    def __str__(self) -> str:
+        if self.mean is None:
+            return "-"
+        spread = "" if self.std is None else f" ± {self.std:.2f}"
+        return f"{self.mean:.2f}{spread}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One recipe of an experiment at a scale, and its results.
+
+    Attributes:
+        experiment: Name of the experiment.
+        scale: `"full"` or `"small"`.
+        recipe: What was trained.
+        declared: The seeds that the catalog wants.
+        results: What was found, by seed.
+        files: The files they come from, by seed.
+    """
+
+    experiment: str
+    scale: str
+    recipe: Recipe
+    declared: tuple[int, ...]
+    results: dict[int, dict[str, Any]]
+    files: dict[int, str]
+
+    @property
+    def label(self) -> str:
+        return self.recipe.label
+
+    @property
+    def runs(self) -> str:
+        """How many of the declared runs there are."""
+        if len(self.results) == len(self.declared):
+            return f"{len(self.results)}"
+        return f"{len(self.results)} of {len(self.declared)}"
+
+    def cell(self, quantity: str) -> Cell:
+        """Mean and spread of one of `QUANTITIES`."""
+        of = QUANTITIES[quantity]
+        values = [100 * of(result) for result in self.results.values()]
+        return Cell(
+            statistics.mean(values) if values else None,
+            statistics.stdev(values) if len(values) > 1 else None,
+            len(values),
+        )
+
+    def histories(self, key: str) -> list[list[float]]:
+        """A quantity by epoch, for each seed."""
+        return [result["history"][key] for result in self.results.values()]
+
+
+class Archive:
+    """All result files of a folder, held against the catalog.
+
+    Attributes:
+        damaged: By file, why it cannot be trusted.
+        stale: By file, in what it differs from what the catalog declares.
+        missing: The declared files that are not there.
+    """
+
+    def __init__(self, folder: pathlib.Path = results.RESULTS):
+        self._folder = folder
+        self.damaged: dict[str, str] = {}
+        self.stale: dict[str, str] = {}
+        self.missing: list[str] = []
+        self._read: dict[pathlib.Path, dict[str, Any] | None] = {}
+        self._rows = {
+            (name, scale): self._rows_of(name, scale)
+            for name in EXPERIMENTS
+            for scale in SCALES
+        }
+        self._find_undeclared()
+
+    def rows(self, experiment: str, scale: str) -> list[Row]:
+        """An experiment's rows, with and without results."""
+        return self._rows[experiment, scale]
+
+    def row(self, experiment: str, label: str, scale: str) -> Row:
+        """One of them; raises KeyError if the catalog has none so called."""
+        for row in self.rows(experiment, scale):
+            if row.label == label:
+                return row
+        raise KeyError(f"{experiment} has no recipe called {label!r}")
+
+    def _rows_of(self, name, scale):
+        experiment = EXPERIMENTS[name]
+        recipes, seeds = experiment.at(scale)
+        rows = []
+        for recipe in recipes:
+            found, files = {}, {}
+            for seed in seeds:
+                path = results.path_of(
+                    self._folder, scale, experiment.family, recipe.slug, seed
+                )
+                if path not in self._read:
+                    self._read[path] = self._take(path, recipe, scale, seed)
+                result = self._read[path]
+                if result is not None:
+                    found[seed], files[seed] = result, name_of(path)
+            rows.append(Row(name, scale, recipe, seeds, found, files))
+        return rows
+
+    def _take(self, path, recipe, scale, seed):
+        """A result if it is there, whole, and of the declared recipe."""
+        try:
+            result = results.read(path)
+        except FileNotFoundError:
+            self.missing.append(name_of(path))
+            return None
+        except results.DamagedResult as error:
+            self.damaged[name_of(path)] = str(error)
+            return None
+        differences = _differences(result, recipe, scale, seed)
+        if differences:
+            self.stale[name_of(path)] = "; ".join(differences)
+            return None
+        return result
+
+    def _find_undeclared(self):
+        for scale in SCALES:
+            for path in sorted((self._folder / scale).glob("*/*.json")):
+                if path not in self._read:
+                    self.stale[name_of(path)] = "the catalog declares no such"
+
+
+def name_of(path: pathlib.Path) -> str:
+    """A file relative to the repository, if it lies inside."""
+    path = path.resolve()
+    if path.is_relative_to(results.ROOT):
+        path = path.relative_to(results.ROOT)
+    return path.as_posix()
+
+
+def _differences(result, recipe, scale, seed):
+    """What a result was made with that the catalog declares otherwise."""
+    declared = dataclasses.asdict(recipe)
+    # a field younger than the file had its default's effect before
+    defaults = {
+        f.name: f.default
+        for f in dataclasses.fields(Recipe)
+        if f.default is not dataclasses.MISSING
+    }
+    stored = {**defaults, **result["recipe"]}
+    pairs = [
+        (name, stored.get(name), declared.get(name))
+        for name in dict.fromkeys((*declared, *stored))
+    ]
+    pairs += [("seed", result["seed"], seed), ("scale", result["scale"], scale)]
+    return [
+        f"{name} is {_json(was)}, the catalog has {_json(now)}"
+        for name, was, now in pairs
+        if _json(was) != _json(now)
+    ]
+
+
+def _json(value):
+    # the order of a start's expressions counts, a tuple is a list
+    return json.dumps(value)
