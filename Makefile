@@ -2,6 +2,8 @@
 # make test   runs the tests on every backend
 # make lint   checks style and types
 # make bench  times the optimizers against Keras' own
+# make experiments  lists every table and figure there is to train
+# make report       writes them from the result files
 #
 # Each sets up its own environment in .venv first, from the package index.
 #
@@ -25,10 +27,16 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 	-c requirements/pins.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench experiments report clean
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
+
+experiments: $(VENV)/.ready-demo
+	$(VENV)/bin/python -m experiments list
+
+report: $(VENV)/.ready-demo
+	$(VENV)/bin/python -m experiments report
 
 test: $(test_ready)
 	@set -e; for backend in $(BACKENDS); do \
