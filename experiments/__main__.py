@@ -20,7 +20,11 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     options.arguments = arguments
-    return options.run(options)
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
 
 
 def _demo(options) -> int:
@@ -61,10 +65,6 @@ def _list(options) -> int:
 def _run(options) -> int:
     from experiments import runner
 
-    if options.cores:
-        os.sched_setaffinity(
-            0, {int(core) for core in options.cores.split(",")}
-        )
     changes = dict(options.set or ())
     out = options.out
     if out is None:
@@ -88,7 +88,7 @@ def _run(options) -> int:
         failed = runner.run_side_by_side(jobs, options.jobs, options.arguments)
     else:
         deadline = options.minutes and time.time() + 60 * options.minutes
-        failed = runner.run(jobs, deadline, sys.stdout.isatty())
+        failed = runner.run(jobs, deadline)
     return 1 if failed else 0
 
 
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         help="train five optimizers from 1 %% of the weights and compare",
     )
     demo.add_argument("--data", default="digits", choices=NAMES)
-    demo.add_argument("--seeds", type=int, nargs="+")
+    demo.add_argument("--seeds", type=_seed, nargs="+")
     demo.add_argument("--epochs", type=_positive)
     demo.add_argument(
         "--out",
@@ -139,7 +139,10 @@ def _parser() -> argparse.ArgumentParser:
         help="small: what two CPU cores can afford",
     )
     run.add_argument(
-        "--seeds", type=int, nargs="+", help="instead of the experiment's own"
+        "--seeds",
+        type=_seed,
+        nargs="+",
+        help="instead of the experiment's own",
     )
     run.add_argument(
         "--only", nargs="+", metavar="LABEL", help="only these recipes"
@@ -167,7 +170,6 @@ def _parser() -> argparse.ArgumentParser:
         type=pathlib.Path,
         help="folder for the checkpoints (default: build/checkpoints)",
     )
-    run.add_argument("--cores", help=argparse.SUPPRESS)
     run.set_defaults(run=_run)
     return parser
 
@@ -186,6 +188,12 @@ def _change(text: str):
         return parse_change(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be 0 or greater, not {text}")
+    return int(text)
 
 
 def _positive(text: str) -> int:

@@ -79,6 +79,8 @@ class Checkpoint(keras.callbacks.Callback):
                 state = json.loads(archive["state"].item())
                 if state["identity"] != self.identity:
                     raise ValueError("it is of a run with other settings")
+                if state.keys() != self._state().keys():
+                    raise ValueError("another version has written it")
                 current = _read(archive, "now", _variables(model))
                 best = _read(archive, "best", model.variables)
         # a damaged archive brings up almost anything
@@ -119,8 +121,8 @@ class Checkpoint(keras.callbacks.Callback):
         self._clock = now
         self._save()
 
-    def _save(self):
-        state = {
+    def _state(self):
+        return {
             "identity": self.identity,
             "history": self.history,
             "best_epoch": self.best_epoch,
@@ -129,7 +131,9 @@ class Checkpoint(keras.callbacks.Callback):
             "plateau_best": self.plateau.best,
             "plateau_bad_epochs": self.plateau.bad_epochs,
         }
-        arrays = {"state": np.array(json.dumps(state))}
+
+    def _save(self):
+        arrays: dict[str, Any] = {"state": np.array(json.dumps(self._state()))}
         for i, variable in enumerate(_variables(self.model)):
             arrays[f"now{i}"] = keras.ops.convert_to_numpy(variable)
         for i, value in enumerate(self._best):

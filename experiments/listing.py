@@ -7,20 +7,20 @@ import dataclasses
 from experiments import results, runner
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
 from experiments.recipes import Recipe
-from keras_bregman._table import table
 
 
 def overview() -> str:
     """All experiments, with the number of runs that have a result."""
+    width = max(map(len, EXPERIMENTS))
     rows = []
-    for experiment in EXPERIMENTS.values():
+    for name, experiment in EXPERIMENTS.items():
         counts = []
         for scale in SCALES:
             jobs = runner.plan([experiment], scale)
-            done = sum(job.result.exists() for job in jobs)
-            counts.append(f"{done} of {len(jobs)}")
-        rows.append((experiment.name, *counts, experiment.title))
-    return table(("experiment", *SCALES, "what it shows"), rows)
+            done = sum(runner.is_done(job) for job in jobs)
+            counts.append(f"{scale} {done:3} of {len(jobs):2}")
+        rows.append("  ".join((f"{name:{width}}", *counts, experiment.title)))
+    return "\n".join(rows)
 
 
 def describe(experiment: Experiment, scale: str) -> str:

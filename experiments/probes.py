@@ -10,6 +10,7 @@ import numpy as np
 import keras_bregman as kb
 from experiments.data import Dataset
 from experiments.recipes import Recipe
+from experiments.results import finite
 from experiments.stream import batches
 from keras_bregman.kernels import kernels
 
@@ -46,8 +47,8 @@ def layers(
     return [
         {
             "path": kernel.path,
-            "gradient_norm": _finite(np.linalg.norm(gradient)),
-            "gradient_max": _finite(np.abs(gradient).max()),
+            "gradient_norm": finite(np.linalg.norm(gradient)),
+            "gradient_max": finite(np.abs(gradient).max()),
             "dead_units": float((np.ptp(_by_unit(output), axis=0) == 0).mean()),
         }
         for kernel, gradient, output in zip(
@@ -88,7 +89,7 @@ def steps(
         found.append(
             {
                 "step": step,
-                "loss": _finite(figures["loss"]),
+                "loss": finite(figures["loss"]),
                 "accuracy": figures["accuracy"],
                 "density": kb.density(model),
             }
@@ -116,7 +117,3 @@ def _by_unit(output):
 
 def _array(variable):
     return keras.ops.convert_to_numpy(variable)
-
-
-def _finite(number):
-    return float(number) if np.isfinite(number) else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import types
+import typing
 from typing import TYPE_CHECKING, Any
 
 from experiments.data import NAMES, Dataset
@@ -73,7 +75,16 @@ class Recipe:
 
     def __post_init__(self):
         # from a result file, where JSON has no tuples
-        object.__setattr__(self, "probe_steps", tuple(self.probe_steps))
+        if isinstance(self.probe_steps, list):
+            object.__setattr__(self, "probe_steps", tuple(self.probe_steps))
+        hints = typing.get_type_hints(Recipe)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if not _fits(value, hints[field.name]):
+                raise ValueError(
+                    f"`{field.name}` must be of type {field.type}. "
+                    f"Received: {value!r}"
+                )
         for name, known in (
             ("model", _MODELS),
             ("data", NAMES),
@@ -84,7 +95,7 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(known)}. "
                     f"Received: {getattr(self, name)!r}"
                 )
-        for name in ("epochs", "batch_size", "width"):
+        for name in ("epochs", "batch_size", "width", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"`{name}` must be greater than 0. "
@@ -145,6 +156,15 @@ class Recipe:
             metrics=["accuracy"],
         )
         return model
+
+
+def _fits(value, hint):
+    """Whether a value is of a field's type, as far as its class goes."""
+    union = isinstance(hint, types.UnionType)
+    hints = typing.get_args(hint) if union else (hint,)
+    kinds = {typing.get_origin(h) or h for h in hints}
+    # a whole number will do, but True is none
+    return type(value) in (kinds | {int} if float in kinds else kinds)
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
@@ -20,7 +21,7 @@ FORMAT = "keras_bregman result 2"
 
 
 class DamagedResult(RuntimeError):
-    """A result file is not what was written; the message names it."""
+    """A result file is not what it should be; the message names it."""
 
 
 def path_of(folder: pathlib.Path, scale: str, family: str, slug: str, seed):
@@ -72,6 +73,11 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return result
 
 
+def finite(number: float) -> float | None:
+    """A number as a result file has it: JSON has no NaN and no infinity."""
+    return float(number) if math.isfinite(number) else None
+
+
 def provenance() -> dict[str, Any]:
     """Versions, hardware and command: what a figure has to be read with."""
     import keras
@@ -110,7 +116,6 @@ def _dump(result) -> str:
 
 
 def _json(value) -> str:
-    # no NaN or Infinity, which JSON has not
     return json.dumps(value, allow_nan=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import os
 import pathlib
 import shlex
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 
 from experiments import results
 from experiments.catalog import Experiment
 from experiments.data import Dataset, DatasetUnavailable, load
+from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
 
 CHECKPOINTS = results.ROOT / "build" / "checkpoints"
@@ -105,9 +108,7 @@ def plan(
     return sorted(jobs.values(), key=lambda job: job.seed)
 
 
-def run(
-    jobs: list[Job], deadline: float | None = None, terminal: bool = False
-) -> int:
+def run(jobs: list[Job], deadline: float | None = None) -> int:
     """Trains what has no result yet, skipping what others are training.
 
     Any number of processes may do so at once: a run is locked while it is
@@ -116,30 +117,33 @@ def run(
     Args:
         jobs: The runs, in the order wanted.
         deadline: Time of `time.time()` after which nothing is trained.
-        terminal: Whether every epoch is shown, on one line that is rewritten.
 
     Returns:
         Number of the runs that failed.
     """
-    datasets: dict[str, Dataset] = {}
+    datasets: dict[str, Dataset | None] = {}
+    skipped = []
     failed = 0
     for job in jobs:
         if deadline is not None and time.time() > deadline:
             break
-        if _is_done(job):
-            continue
-        with _locked(job.checkpoint) as mine:
-            # another process may have finished it a moment ago
-            if not mine or _is_done(job):
+        try:
+            if is_done(job):
                 continue
-            try:
-                finished = _train(job, datasets, deadline, terminal)
-            except _FAILURES as error:
-                failed += 1
-                _say(f"{job.name}  failed: {_why(error, job)}")
-                continue
-        if finished:
-            _say(f"{job.name}  {_tally(jobs)}")
+            with _locked(job.checkpoint) as mine:
+                if not mine:
+                    skipped.append(job)
+                elif not _moved_aside(job):
+                    continue  # another process finished it a moment ago
+                elif _train(job, datasets, deadline):
+                    say(f"{job.name}  {tally(jobs)}")
+        # one run's trouble, whatever it is, is not the others'
+        except Exception as error:
+            failed += 1
+            say(f"{job.name}  failed: {_why(error, job)}")
+    others = sum(not is_done(job) for job in skipped)
+    if others:
+        say(f"{others} more in the hands of other processes")
     return failed
 
 
@@ -148,13 +152,14 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
 
     Args:
         jobs: The runs.
-        count: Number of processes.
+        count: Number of processes; one where files cannot be locked.
         arguments: The command line that each process repeats.
 
     Returns:
-        Number of the processes in which a run failed.
+        Number of the processes that crashed or in which a run failed.
     """
-    cores = sorted(os.sched_getaffinity(0)) if _CAN_PIN else []
+    if not _CAN_LOCK:
+        count = 1
     environment = {
         # several on one GPU: none may take all of its memory
         "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
@@ -162,138 +167,58 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
         **os.environ,
         "PYTHONUNBUFFERED": "1",
     }
-    _say(f"{_tally(jobs)}; {count} processes: {shlex.join(arguments)}")
-    workers = []
-    for i in range(count):
-        command = [sys.executable, "-m", "experiments", *arguments]
-        if len(cores) >= count:
-            own = ",".join(map(str, cores[i::count]))
-            command += ["--cores", own]
-        workers.append(
-            subprocess.Popen(
-                [*command, "--jobs", "1"],
-                env=environment,
-                cwd=results.ROOT,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-        )
-    readers = [
-        threading.Thread(target=_forward, args=(worker.stdout,))
-        for worker in workers
-    ]
-    for reader in readers:
-        reader.start()
+    command = [sys.executable, "-m", "experiments", *arguments, "--jobs", "1"]
+    say(f"{tally(jobs)}; {count} processes: {shlex.join(arguments)}")
+    workers: list[subprocess.Popen] = []
+    readers = []
+    # told to end, it must not leave its workers behind
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
+        for i in range(count):
+            worker = subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, text=True
+            )
+            workers.append(worker)
+            _pin(worker.pid, i, count)
+            readers.append(threading.Thread(target=_forward, args=(worker,)))
+            readers[-1].start()
         for worker in workers:
             worker.wait()
-    except BaseException:
-        for worker in workers:
-            worker.send_signal(signal.SIGTERM)
-        raise
     finally:
+        for worker in workers:
+            worker.terminate()  # nothing, where it has ended
         for reader in readers:
             reader.join()
+        signal.signal(signal.SIGTERM, before)
+    for worker in workers:
+        if worker.returncode not in (0, 1):
+            say(f"process {worker.pid} crashed, status {worker.returncode}")
+    say(tally(jobs))
     return sum(worker.returncode != 0 for worker in workers)
 
 
-_CAN_PIN = hasattr(os, "sched_setaffinity")
-_FAILURES = (
-    OSError,
-    DatasetUnavailable,
-    FloatingPointError,
-    MemoryError,
-)
-
-
-def _is_done(job):
-    """Whether there is a result; a damaged one is moved out of the way."""
+def is_done(job: Job) -> bool:
+    """Whether a run has a result, whole and of its recipe."""
     try:
-        results.read(job.result)
-    except FileNotFoundError:
-        return False
-    except results.DamagedResult as error:
-        aside = job.result.with_suffix(".json.damaged")
-        with contextlib.suppress(FileNotFoundError):
-            job.result.rename(aside)
-            _say(f"{error} It is moved to {aside.name} and the run repeated.")
+        _read(job)
+    except (FileNotFoundError, results.DamagedResult):
         return False
     return True
 
 
-def _train(job, datasets, deadline, terminal):
-    """Whether a run came to its end in time."""
-    from experiments.training import OutOfTime, train
-
-    if job.recipe.data not in datasets:
-        datasets[job.recipe.data] = load(job.recipe.data)
-    _say(f"{job.name}  begins or resumes")
-    try:
-        _, result = train(
-            job.recipe,
-            job.seed,
-            datasets[job.recipe.data],
-            job.checkpoint,
-            deadline,
-            _Progress(job, terminal),
-        )
-    except OutOfTime:
-        _say(f"{job.name}  stops in time, goes on at the next call")
-        return False
-    result = {"family": job.family, "scale": job.scale, **result}
-    results.save(result, job.result)
-    # only now: before, the checkpoint is all there is
-    job.checkpoint.unlink(missing_ok=True)
-    test = result["test"]
-    _say(
-        f"{job.name}  done: test {test['accuracy']:.2%} at "
-        f"{test['density']:.2%} density, epoch {result['best_epoch']}"
-    )
-    return True
-
-
-class _Progress:
-    """A line on every epoch in a terminal, every half minute elsewhere."""
-
-    def __init__(self, job, terminal):
-        self.name = job.experiment
-        self.terminal = terminal
-        self.last = time.time()
-
-    def __call__(self, line):
-        text = f"{self.name}  {line}"
-        if self.terminal:
-            print(f"\r\033[K{text}", end="", flush=True)
-        elif time.time() - self.last > 30:
-            self.last = time.time()
-            print(text, flush=True)
-
-
-def _say(line):
-    start = "\r\033[K" if sys.stdout.isatty() else ""
-    print(start + line, flush=True)
-
-
-def _forward(lines):
-    for line in lines:
-        print(line, end="", flush=True)
-
-
-def _tally(jobs):
+def tally(jobs):
     """How many runs are done and how long the others take, one by one."""
     seconds: dict[tuple, list[float]] = {}
     left = []
     for job in jobs:
         try:
-            took = results.read(job.result)["seconds"]
+            took = _read(job)["seconds"]
         except (FileNotFoundError, results.DamagedResult):
             left.append(job)
         else:
             seconds.setdefault(_kind(job), []).append(took)
     text = f"{len(jobs) - len(left)} of {len(jobs)} runs done"
     if left and all(_kind(job) in seconds for job in left):
-        from experiments.training import duration
-
         total = sum(statistics.mean(seconds[_kind(job)]) for job in left)
         text += f", the others take {duration(total)} one after the other"
     return text
@@ -304,24 +229,115 @@ def _kind(job):
     return recipe.model, recipe.width, recipe.epochs, recipe.examples
 
 
+def _read(job):
+    """The run's result; raises DamagedResult if it is another recipe's too."""
+    result = results.read(job.result)
+    try:
+        # a field younger than the file had its default's effect before; the
+        # text, since the order of a start's expressions counts
+        same = repr(Recipe(**result["recipe"])) == repr(job.recipe)
+    except (TypeError, ValueError):  # a field or a value from another version
+        same = False
+    if not same:
+        raise results.DamagedResult(
+            f"The result file {job.result} is of a run with other settings."
+        )
+    return result
+
+
+def _moved_aside(job):
+    """Makes room for a run's result; False if there is a good one."""
+    try:
+        _read(job)
+    except FileNotFoundError:
+        return True
+    except results.DamagedResult as error:
+        aside = job.result.with_suffix(".json.aside")
+        job.result.replace(aside)
+        say(f"{error} It is moved to {aside.name} and the run repeated.")
+        return True
+    return False
+
+
+def _train(job, datasets, deadline):
+    """Whether a run came to its end in time."""
+    from experiments.training import OutOfTime, train
+
+    dataset = _load(job.recipe.data, datasets)
+    say(f"{job.name}  begins or resumes")
+    try:
+        _, result = train(
+            job.recipe,
+            job.seed,
+            dataset,
+            job.checkpoint,
+            deadline,
+            Progress(f"{job.experiment}  "),
+        )
+    except OutOfTime:
+        say(f"{job.name}  stops in time, goes on at the next call")
+        return False
+    result = {"family": job.family, "scale": job.scale, **result}
+    results.save(result, job.result)
+    # only now: before, the checkpoint is all there is
+    job.checkpoint.unlink(missing_ok=True)
+    test = result["test"]
+    say(
+        f"{job.name}  done: test {test['accuracy']:.2%} at "
+        f"{test['density']:.2%} density, epoch {result['best_epoch']}"
+    )
+    return True
+
+
+def _load(name, datasets):
+    """A dataset, sought once: to find none takes long, and many lines."""
+    if name not in datasets:
+        datasets[name] = None
+        datasets[name] = load(name)
+    if datasets[name] is None:
+        raise DatasetUnavailable(
+            f"Dataset {name!r} is not available, see above."
+        )
+    return datasets[name]
+
+
 def _why(error, job):
-    if isinstance(error, OSError) and not isinstance(error, DatasetUnavailable):
+    if isinstance(error, OSError):
         return (
-            f"{error}. What was trained before is in {job.checkpoint}; the "
+            f"{error}. What could be saved before is in {job.checkpoint}; the "
             "same command goes on from there once this is mended (a full disk "
             "has room again)."
         )
-    return str(error)
+    if isinstance(error, DatasetUnavailable | FloatingPointError):
+        return str(error)
+    return traceback.format_exc()  # unforeseen
+
+
+def _pin(pid, i, count):
+    """Gives a process its share of the cores, if there is one for each."""
+    if hasattr(os, "sched_setaffinity"):  # Linux
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) >= count:
+            os.sched_setaffinity(pid, cores[i::count])
+
+
+def _forward(worker):
+    with worker.stdout as lines:
+        for line in lines:
+            print(line, end="", flush=True)
+
+
+_CAN_LOCK = importlib.util.find_spec("fcntl") is not None  # not on Windows
 
 
 @contextlib.contextmanager
 def _locked(checkpoint: pathlib.Path) -> Iterator[bool]:
     """Whether a run is ours to train, for as long as the context lasts."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: one process at a time, then
+    if not _CAN_LOCK:
         yield True
         return
+    import fcntl
+
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     with open(checkpoint.with_suffix(".lock"), "w") as file:
         try:

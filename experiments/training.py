@@ -16,7 +16,7 @@ from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
 from experiments.progress import duration
 from experiments.recipes import Recipe
-from experiments.results import provenance
+from experiments.results import finite, provenance
 from experiments.stream import batches, steps_per_epoch
 
 
@@ -117,8 +117,15 @@ def train(
         "recipe": _plain(recipe),
         "seed": seed,
         "best_epoch": saver.best_epoch,
-        "test": {**test, "density": kb.density(model)},
-        "history": saver.history,
+        "test": {
+            "loss": finite(test["loss"]),
+            "accuracy": test["accuracy"],
+            "density": kb.density(model),
+        },
+        "history": {
+            name: [finite(value) for value in values]
+            for name, values in saver.history.items()
+        },
         "probes": probed,
         "seconds": round(saver.seconds, 1),
         "sessions": saver.sessions,
@@ -163,5 +170,5 @@ class _Watch(keras.callbacks.Callback):
                 f"  {duration(left * pace)} left"
             )
         if self.deadline is not None and left:
-            if time.time() + 1.1 * max(self.durations) > self.deadline:
-                self.model.stop_training = True
+            over = time.time() + 1.1 * max(self.durations) > self.deadline
+            self.model.stop_training = over

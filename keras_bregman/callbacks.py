@@ -84,8 +84,9 @@ class PlateauDecay(keras.callbacks.Callback):
     absolute, and it acts when the bad epochs reach the patience.
 
     The count goes on when `fit` is called again with an `initial_epoch`; it
-    starts anew at epoch 0. The learning rate appears in the logs as
-    `learning_rate`.
+    starts anew at epoch 0. For a `fit` that goes on in another process, save
+    the attributes `best` and `bad_epochs` and set them again before. The
+    learning rate appears in the logs as `learning_rate`.
 
     Args:
         monitor: Name of the figure in the logs.
