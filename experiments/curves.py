@@ -1,0 +1,169 @@
+"""Curves by epoch, in one style: a line for the mean, a band for the seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from experiments.cells import Row
+from experiments.recipes import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#666666",
+    "axes.grid": True,
+    "axes.labelcolor": "#222222",
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9.5,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "lines.linewidth": 1.6,
+    "svg.hashsalt": "keras_bregman",  # ids that stay the same
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+}
+# Okabe and Ito's, which colour-blind readers tell apart
+GREY, ORANGE, BLUE, GREEN, RED, PURPLE = (
+    "#555555",
+    "#E69F00",
+    "#0072B2",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+)
+_COLOURS = {
+    ("SGD", False): GREY,
+    ("Adam", False): GREY,
+    ("ProxGD", False): ORANGE,
+    ("LinBreg", False): BLUE,
+    ("LinBreg", True): GREEN,
+    ("AdaBreg", False): RED,
+}
+_DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_AXIS_LABELS = {
+    "accuracy": "training accuracy in %",
+    "val_accuracy": "validation accuracy in %",
+    "density": "weights that are not 0, in %",
+    "loss": "training loss",
+}
+PERCENTS = (1, 2, 5, 10, 20, 50, 100)
+
+
+class Look(NamedTuple):
+    """How a recipe is drawn in every figure."""
+
+    color: str
+    linestyle: object
+
+
+def looks(recipes: Iterable[Recipe]) -> dict[str, Look]:
+    """A colour for each optimizer, and dashes for its further recipes."""
+    met: dict[str, int] = {}
+    found = {}
+    for recipe in recipes:
+        color = _COLOURS[recipe.optimizer, recipe.momentum > 0]
+        # momentum is dashed from the first: it mostly hides LinBreg's line
+        count = met.get(color, int(recipe.momentum > 0))
+        met[color] = count + 1
+        found[recipe.label] = Look(color, _DASHES[count % len(_DASHES)])
+    return found
+
+
+def draw(
+    rows: Sequence[Row], keys: Sequence[str], log_density: bool = False
+) -> Figure:
+    """One panel for each quantity of the history, one line for each row.
+
+    Args:
+        rows: The rows; those without results are left out, but keep their
+            share of the looks, so that a figure does not change its colours
+            when they arrive.
+        keys: Quantities of the history.
+        log_density: Whether density has a logarithmic axis.
+    """
+    from matplotlib.figure import Figure
+
+    width = 6.2 if len(keys) == 1 else 4.6 * len(keys)
+    figure = Figure(figsize=(width, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(keys), squeeze=False)[0]
+    styles = looks(row.recipe for row in rows)
+    present = [row for row in rows if row.results]
+    for axis, key in zip(panels, keys, strict=True):
+        for row in present:
+            band(axis, row, key, label=row.label, **styles[row.label]._asdict())
+        label_axis(axis, key)
+        if key.endswith("accuracy"):
+            _frame_accuracy(axis, present, key)
+        elif log_density:
+            log_percent(axis)
+        else:
+            axis.set_ylim(bottom=0)
+    legend_below(figure, panels[0], 3 if len(keys) == 1 else 4)
+    return figure
+
+
+def legend_below(figure: Figure, axis: Axes, most: int) -> None:
+    """The lines of an axis, in rows of equal length of at most so many."""
+    handles, labels = axis.get_legend_handles_labels()
+    rows = math.ceil(len(labels) / most)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=math.ceil(len(labels) / rows),
+    )
+
+
+def band(axis: Axes, row: Row, key: str, **look) -> None:
+    """Mean of a row's runs by epoch, and the range of its seeds."""
+    import numpy as np
+
+    factor = 1 if key == "loss" else 100
+    curves = factor * np.array(row.histories(key), float)
+    epochs = np.arange(1, curves.shape[1] + 1)
+    axis.plot(epochs, curves.mean(axis=0), **look)
+    axis.fill_between(
+        epochs,
+        curves.min(axis=0),
+        curves.max(axis=0),
+        color=look["color"],
+        alpha=0.18,
+        linewidth=0,
+    )
+
+
+def label_axis(axis: Axes, key: str) -> None:
+    """Epochs below, the quantity at the left, whole epochs as ticks."""
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(_AXIS_LABELS[key])
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.margins(x=0.01)
+
+
+def log_percent(axis: Axes) -> None:
+    """Percent on a logarithmic axis, with ticks a person would choose."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.set_yticks([p for p in PERCENTS if low <= p <= max(high, 100)])
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.set_ylim(low, max(high, 110))
+
+
+def _frame_accuracy(axis, rows, key):
+    """From just under where the worst curve ends: starts are not the point."""
+    ends = itertools.chain(*(row.histories(key) for row in rows))
+    lowest = 100 * min(curve[-1] for curve in ends)
+    axis.set_ylim(max(0, lowest - 3), 100.5)

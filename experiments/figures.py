@@ -1,0 +1,219 @@
+"""The report's figures, those of the tables and of the autopsy, as files."""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from experiments import architecture, autopsy, curves
+from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.cells import Archive, Row
+from experiments.published import REPORT
+from experiments.recipes import Recipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Spec(NamedTuple):
+    """A figure to be drawn from an experiment's rows.
+
+    Attributes:
+        name: Of its files.
+        title: Above it.
+        experiment: Whose rows.
+        draw: From rows to a matplotlib figure.
+        takes: Whether a recipe belongs into it.
+    """
+
+    name: str
+    title: str
+    experiment: str
+    draw: Callable[[list[Row]], Figure]
+    takes: Callable[[Recipe], bool] = lambda recipe: True
+
+
+class Drawn(NamedTuple):
+    """A figure at one scale, drawn if there is anything to draw.
+
+    Attributes:
+        name: Of its files; ends in `-small` at that scale.
+        title: Above it.
+        experiment: Whose rows.
+        scale: `"full"` or `"small"`.
+        note: What its lines and bands are, and what is missing.
+        files: The result files it shows.
+        images: The file's content by suffix, empty if nothing is there.
+    """
+
+    name: str
+    title: str
+    experiment: str
+    scale: str
+    note: str
+    files: list[str]
+    images: dict[str, bytes]
+
+
+def _curves(*keys: str, log_density: bool = False):
+    return functools.partial(curves.draw, keys=keys, log_density=log_density)
+
+
+def _all_but_adabreg_at(tau):
+    return lambda r: r.optimizer != "AdaBreg" or r.learning_rate != tau
+
+
+SPECS = (
+    Spec(
+        "figure2",
+        "Figure 2: training accuracy of SGD, ProxGD and LinBreg",
+        "figure2-4",
+        _curves("accuracy"),
+    ),
+    Spec(
+        "figure3",
+        "Figure 3: validation accuracy of SGD, ProxGD and LinBreg",
+        "figure2-4",
+        _curves("val_accuracy"),
+    ),
+    Spec(
+        "figure4",
+        "Figure 4: density of SGD, ProxGD and LinBreg",
+        "figure2-4",
+        _curves("density"),
+    ),
+    Spec(
+        "figure5",
+        "Figure 5: validation accuracy of the Bregman optimizers",
+        "figure5-8",
+        _curves("val_accuracy"),
+    ),
+    Spec(
+        "figure6",
+        "Figure 6: validation accuracy, AdaBreg at its own tau",
+        "figure5-8",
+        _curves("val_accuracy"),
+        _all_but_adabreg_at(0.1),
+    ),
+    Spec(
+        "figure7",
+        "Figure 7: density of the Bregman optimizers",
+        "figure5-8",
+        _curves("density"),
+    ),
+    Spec(
+        "figure8",
+        "Figure 8: density of LinBreg with and without momentum",
+        "figure5-8",
+        _curves("density"),
+        lambda recipe: recipe.optimizer == "LinBreg",
+    ),
+    *(
+        Spec(
+            table,
+            f"{EXPERIMENTS[table].title}: by epoch",
+            table,
+            _curves("val_accuracy", "density", log_density=True),
+        )
+        for table in REPORT
+    ),
+    Spec(
+        "autopsy-adabreg",
+        "AdaBreg over tau: what its first steps switch on",
+        "autopsy-adabreg",
+        autopsy.draw_steps,
+    ),
+    *(
+        Spec(
+            f"autopsy-{model}",
+            f"{title}: what each start does to gradients and units",
+            "autopsy-vgg",
+            autopsy.draw_starts,
+            functools.partial(lambda wanted, r: r.model == wanted, model),
+        )
+        for model, title in (("vgg13", "VGG-13"), ("vgg16", "VGG-16"))
+    ),
+    Spec(
+        "autopsy-start",
+        "ConvNet: dense layers that start sparse or full",
+        "autopsy-start",
+        _curves("val_accuracy", "density", log_density=True),
+    ),
+)
+
+
+def file_names() -> list[str]:
+    """All files that figures can have."""
+    names = ["figure1", *(s.name for s in SPECS)]
+    names += [f"{s.name}-small" for s in SPECS]
+    return [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
+
+
+def figure1() -> Drawn:
+    """The ConvNet, read from the model; needs Keras but no result."""
+    title = "Figure 1: the layers of the ConvNet"
+    images = _render(
+        lambda: architecture.draw(architecture.read_layers()), title
+    )
+    note = "Read from the model that is trained, one image in front."
+    return Drawn("figure1", title, "table1", "full", note, [], images)
+
+
+def draw_all(archive: Archive) -> list[Drawn]:
+    """Every other figure at every scale, drawn or not."""
+    return [_drawn(spec, archive, scale) for spec in SPECS for scale in SCALES]
+
+
+def _drawn(spec, archive, scale):
+    rows = [
+        row
+        for row in archive.rows(spec.experiment, scale)
+        if spec.takes(row.recipe)
+    ]
+    small = scale != "full"
+    name = f"{spec.name}-small" if small else spec.name
+    title = f"{spec.title} (small scale)" if small else spec.title
+    present = any(row.results for row in rows)
+    return Drawn(
+        name,
+        title,
+        spec.experiment,
+        scale,
+        _note(rows) if present else f"No {scale} run yet.",
+        [file for row in rows for file in row.files.values()],
+        _render(lambda: spec.draw(rows), title) if present else {},
+    )
+
+
+def _note(rows):
+    """Over how many seeds, and which rows fall short of that."""
+    wanted = len(rows[0].declared)
+    if wanted == 1:
+        text = "One seed."
+    else:
+        text = f"Line: mean over {wanted} seeds; band: their range."
+    short = [
+        f"{row.label} {len(row.results)} of {wanted}"
+        for row in rows
+        if len(row.results) < wanted
+    ]
+    return f"{text} Still incomplete: {', '.join(short)}." if short else text
+
+
+def _render(draw, title):
+    """A figure as PNG and SVG, the same bytes for the same content."""
+    import matplotlib
+
+    images = {}
+    with matplotlib.rc_context(curves.STYLE):
+        figure = draw()
+        figure.suptitle(title, x=0.01, ha="left", size=10.5)
+        for suffix, unwanted in (("png", "Software"), ("svg", "Date")):
+            file = io.BytesIO()
+            figure.savefig(
+                file, format=suffix, dpi=160, metadata={unwanted: None}
+            )
+            images[suffix] = file.getvalue()
+    return images

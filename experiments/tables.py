@@ -1,0 +1,144 @@
+"""The report's tables out of rows: as data, as Markdown, as plain text."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.cells import Archive, Row
+from experiments.published import (
+    AS_REPORTED,
+    REPORT,
+    Published,
+    paper_of,
+    report_of,
+)
+
+_OURS = ("density", "test_accuracy", "train_accuracy")
+_HEADS = ("N_total", "test", "train")
+
+
+class Table(NamedTuple):
+    """A table before it is written.
+
+    Attributes:
+        groups: Name and columns of each group of columns, in order.
+        rows: The text of every cell.
+    """
+
+    groups: list[tuple[str, tuple[str, ...]]]
+    rows: list[list[str]]
+
+
+def no_run(scale: str) -> str:
+    """What stands in a cell without a run."""
+    return f"no {scale} run yet"
+
+
+def build(name: str, rows: list[Row]) -> Table:
+    """Ours, and beside it what the report and the paper print, if anything."""
+    groups = [
+        ("", ("optimizer", "tau", "lambda")),
+        ("ours", (*_HEADS, "n")),
+    ]
+    printed = []
+    for source, lookup in (("report", report_of), ("paper", paper_of)):
+        if any(lookup(name, row.label) for row in rows):
+            groups.append((source, _HEADS))
+            printed.append(lookup)
+    return Table(
+        groups,
+        [
+            [
+                *_settings(row),
+                *_measured(row),
+                *(
+                    text
+                    for lookup in printed
+                    for text in _published(lookup(name, row.label))
+                ),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _settings(row):
+    recipe = row.recipe
+    dense = recipe.optimizer in ("SGD", "Adam")
+    return (
+        recipe.label,
+        f"{recipe.learning_rate:g}",
+        "-" if dense else f"{recipe.lam:g}",
+    )
+
+
+def _measured(row):
+    if not row.results:
+        texts = [no_run(row.scale)] * len(_OURS)
+    else:
+        texts = [str(row.cell(quantity)) for quantity in _OURS]
+    return (*texts, row.runs)
+
+
+def _published(numbers: Published | None):
+    if numbers is None:
+        return ("-",) * len(_HEADS)
+    return tuple(f"{number:.1f}" for number in numbers)
+
+
+def to_markdown(table: Table) -> str:
+    """The table as Markdown, which has no groups of columns."""
+    header = [
+        f"{group} {column}".strip()
+        for group, columns in table.groups
+        for column in columns
+    ]
+    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *table.rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def digest(archive: Archive) -> str:
+    """What has been reached so far, in one plain text table.
+
+    The perceptron's experiments and every table, each at the larger scale that
+    has results; rows without one, and the report's settings, are left out.
+    """
+    # with the package comes Keras, which nothing else here needs
+    from keras_bregman._table import table
+
+    wanted = ("figure2-4", "figure5-8", *REPORT)
+    lines, met = [], set()
+    for name in wanted:
+        for row in _best_scale(archive, name):
+            key = (EXPERIMENTS[name].family, row.label)
+            if row.results and key not in met:
+                met.add(key)
+                lines.append(_line(name, row))
+    return table(
+        ("experiment", "scale", "optimizer", "test in %", "density in %", "n"),
+        lines,
+    )
+
+
+def _best_scale(archive, name):
+    for scale in SCALES:
+        rows = [
+            row
+            for row in archive.rows(name, scale)
+            if not row.label.endswith(AS_REPORTED)
+        ]
+        if any(row.results for row in rows):
+            return rows
+    return []
+
+
+def _line(name, row):
+    return (
+        name,
+        row.scale,
+        row.label,
+        row.cell("test_accuracy"),
+        row.cell("density"),
+        row.runs,
+    )
