@@ -62,6 +62,25 @@ def _list(options) -> int:
     return 0
 
 
+def _report(options) -> int:
+    from experiments.reporting import write
+
+    try:
+        damaged = write(options.results, options.out)
+    except OSError as error:
+        print(
+            f"error: the report could not be written: {error}. Files that were "
+            "there before are whole; make room and repeat the command.",
+            file=sys.stderr,
+        )
+        return 1
+    except RuntimeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"Report: {options.out / 'index.html'}, report.md and report.json")
+    return 1 if damaged else 0
+
+
 def _run(options) -> int:
     from experiments import runner
 
@@ -124,6 +143,24 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("names", nargs="*", metavar="NAME", type=_experiment)
     listing.add_argument("--scale", default="full", choices=SCALES)
     listing.set_defaults(run=_list)
+    report = commands.add_parser(
+        "report",
+        help="write the report's tables, figures and verdicts from the result "
+        "files; trains nothing",
+    )
+    report.add_argument(
+        "--results",
+        type=pathlib.Path,
+        default=RESULTS,
+        help="folder of the result files (default: experiments/results)",
+    )
+    report.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "experiments" / "report",
+        help="folder to write to (default: experiments/report)",
+    )
+    report.set_defaults(run=_report)
     run = commands.add_parser(
         "run",
         help="train an experiment's runs, or go on where they were stopped",

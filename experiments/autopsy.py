@@ -17,6 +17,7 @@ from experiments.curves import (
     label_axis,
     legend_below,
     log_percent,
+    whole_numbers,
 )
 from experiments.recipes import Recipe
 
@@ -31,8 +32,8 @@ _STARTS = {
     "dense": ("dense convolutions", GREY, (0, (1.2, 1.2))),
 }
 _BY_LAYER = {
-    "gradient_norm": "gradient norm at the first step",
-    "dead_units": "dead units before it, in %",
+    "gradient_norm": "gradient norm at step 1 (gap: overflow)",
+    "dead_units": "dead units before step 1, in %",
 }
 _BY_EPOCH = ("density", "loss")
 
@@ -124,7 +125,7 @@ def draw_starts(rows: Sequence[Row]) -> Figure:
                 _draw_start(axes, row)
         for axis in axes[:2]:
             axis.set_xlabel("layer, from the image on")
-            axis.xaxis.get_major_locator().set_params(integer=True)
+            whole_numbers(axis)
         for axis, key in zip(axes[2:], _BY_EPOCH, strict=True):
             label_axis(axis, key)
     for axis, text in zip(panels[:2, 0], _BY_LAYER.values(), strict=True):

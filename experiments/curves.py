@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.cells import Row
 from experiments.recipes import Recipe
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#666666",
     "axes.grid": True,
@@ -145,11 +145,18 @@ def band(axis: Axes, row: Row, key: str, **look) -> None:
 
 
 def label_axis(axis: Axes, key: str) -> None:
-    """Epochs below, the quantity at the left, whole epochs as ticks."""
+    """Epochs below, the quantity at the left."""
     axis.set_xlabel("epoch")
     axis.set_ylabel(_AXIS_LABELS[key])
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(axis)
     axis.margins(x=0.01)
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Ticks of the x axis at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(7, integer=True))
 
 
 def log_percent(axis: Axes) -> None:

@@ -46,6 +46,7 @@ class Drawn(NamedTuple):
         note: What its lines and bands are, and what is missing.
         files: The result files it shows.
         images: The file's content by suffix, empty if nothing is there.
+        width: In inches.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Drawn(NamedTuple):
     note: str
     files: list[str]
     images: dict[str, bytes]
+    width: float = 0.0
 
 
 def _curves(*keys: str, log_density: bool = False):
@@ -154,11 +156,17 @@ def file_names() -> list[str]:
 def figure1() -> Drawn:
     """The ConvNet, read from the model; needs Keras but no result."""
     title = "Figure 1: the layers of the ConvNet"
-    images = _render(
-        lambda: architecture.draw(architecture.read_layers()), title
+    layers = architecture.read_layers()
+    note = "Names, sizes and numbers are read from the model that is trained."
+    return Drawn(
+        "figure1",
+        title,
+        "table1",
+        "full",
+        note,
+        [],
+        *_render(lambda: architecture.draw(layers), title),
     )
-    note = "Read from the model that is trained, one image in front."
-    return Drawn("figure1", title, "table1", "full", note, [], images)
 
 
 def draw_all(archive: Archive) -> list[Drawn]:
@@ -183,7 +191,7 @@ def _drawn(spec, archive, scale):
         scale,
         _note(rows) if present else f"No {scale} run yet.",
         [file for row in rows for file in row.files.values()],
-        _render(lambda: spec.draw(rows), title) if present else {},
+        *(_render(lambda: spec.draw(rows), title) if present else ({},)),
     )
 
 
@@ -203,7 +211,7 @@ def _note(rows):
 
 
 def _render(draw, title):
-    """A figure as PNG and SVG, the same bytes for the same content."""
+    """A figure as PNG and SVG, always the same bytes, and its width."""
     import matplotlib
 
     images = {}
@@ -216,4 +224,4 @@ def _render(draw, title):
                 file, format=suffix, dpi=160, metadata={unwanted: None}
             )
             images[suffix] = file.getvalue()
-    return images
+    return images, float(figure.get_figwidth())

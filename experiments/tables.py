@@ -1,4 +1,4 @@
-"""The report's tables out of rows: as data, as Markdown, as plain text."""
+"""The report's tables out of rows, and the one that sums up."""
 
 from __future__ import annotations
 
@@ -24,15 +24,12 @@ class Table(NamedTuple):
     Attributes:
         groups: Name and columns of each group of columns, in order.
         rows: The text of every cell.
+        missing: What stands in a cell without a run.
     """
 
     groups: list[tuple[str, tuple[str, ...]]]
     rows: list[list[str]]
-
-
-def no_run(scale: str) -> str:
-    """What stands in a cell without a run."""
-    return f"no {scale} run yet"
+    missing: str
 
 
 def build(name: str, rows: list[Row]) -> Table:
@@ -60,7 +57,12 @@ def build(name: str, rows: list[Row]) -> Table:
             ]
             for row in rows
         ],
+        _no_run(rows[0].scale),
     )
+
+
+def _no_run(scale):
+    return f"no {scale} run yet"
 
 
 def _settings(row):
@@ -75,7 +77,7 @@ def _settings(row):
 
 def _measured(row):
     if not row.results:
-        texts = [no_run(row.scale)] * len(_OURS)
+        texts = [_no_run(row.scale)] * len(_OURS)
     else:
         texts = [str(row.cell(quantity)) for quantity in _OURS]
     return (*texts, row.runs)
@@ -85,17 +87,6 @@ def _published(numbers: Published | None):
     if numbers is None:
         return ("-",) * len(_HEADS)
     return tuple(f"{number:.1f}" for number in numbers)
-
-
-def to_markdown(table: Table) -> str:
-    """The table as Markdown, which has no groups of columns."""
-    header = [
-        f"{group} {column}".strip()
-        for group, columns in table.groups
-        for column in columns
-    ]
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *table.rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def digest(archive: Archive) -> str:

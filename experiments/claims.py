@@ -1,0 +1,308 @@
+"""The report's claims, and how each is judged from rows of results.
+
+Every judge takes the rows that its claim needs and returns an outcome and a
+sentence. Neither is settled in advance: both follow from the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from experiments.cells import Row
+from experiments.criteria import (
+    CONFIRMED,
+    DENSE,
+    EQUAL,
+    FAILED,
+    FAR_DENSITY,
+    NEAR_ACCURACY,
+    NEAR_DENSITY,
+    PARTLY,
+    REFUTED,
+    UNSTABLE,
+    USABLE,
+    beyond_spread,
+    by_count,
+    density,
+    failed,
+    gap,
+    mean,
+    surpasses,
+    test,
+    val,
+)
+from experiments.published import AS_REPORTED, PAPER, REPORT
+
+Key = tuple[str, str]
+Rows = Mapping[Key, Row]
+
+
+class Claim(NamedTuple):
+    """Something that the report says.
+
+    Attributes:
+        key: A letter.
+        text: The claim.
+        needs: Experiment and label of each row it is judged by.
+        judge: From those rows to outcome and sentence.
+        seeds: Runs that each of the rows has to have.
+        sees: Experiment and label of rows that are used if they are there.
+    """
+
+    key: str
+    text: str
+    needs: tuple[Key, ...]
+    judge: Callable[[Rows], tuple[str, str]]
+    seeds: int = 1
+    sees: tuple[Key, ...] = ()
+
+
+_BREGMAN = ("LinBreg", "LinBreg momentum", "AdaBreg")
+_SGD = ("figure5-8", "SGD")
+_PROX = ("figure2-4", "ProxGD lambda 0.001")
+_LIN = ("figure5-8", "LinBreg lambda 0.1")
+_MOMENTUM = ("figure5-8", "LinBreg momentum")
+_ADA_REPORTED = ("figure5-8", "AdaBreg tau 0.1")
+_ADA = ("figure5-8", "AdaBreg tau 0.001")
+_VGGS = {"table3": "VGG-16", "table4": "VGG-13"}
+_TABLES = {"table1": "ConvNet", "table2": "ResNet-18", **_VGGS}
+# by network: the dense reference, then the Bregman optimizers
+_NETWORKS: dict[str, tuple[Key, ...]] = {
+    "perceptron": (_SGD, _LIN, _MOMENTUM, _ADA),
+    **{
+        name: ((table, "Adam"), *((table, label) for label in _BREGMAN))
+        for table, name in _TABLES.items()
+    },
+}
+_OF_VGGS = tuple((table, label) for table in _VGGS for label in _BREGMAN)
+_VGGS_REPORTED = tuple((t, label + AS_REPORTED) for t, label in _OF_VGGS)
+
+
+def _sparser(rows: Rows) -> tuple[str, str]:
+    sgd, prox, lin = rows[_SGD], rows[_PROX], rows[_LIN]
+    won = [surpasses(lin, other) for other in (sgd, prox)]
+    sentence = (
+        f"With lambda 0.1 LinBreg keeps {density(lin)} of the weights and "
+        f"reaches {val(lin)} validation accuracy, "
+        f"{gap(lin, sgd)} SGD at {density(sgd)} and "
+        f"{gap(lin, prox)} ProxGD at {density(prox)}."
+    )
+    return by_count(sum(won), len(won)), sentence
+
+
+def _adabreg(rows: Rows) -> tuple[str, str]:
+    reported, own = rows[_ADA_REPORTED], rows[_ADA]
+    bad = [
+        mean(row, "val_accuracy") < FAILED or mean(row, "density") > DENSE
+        for row in (reported, own)
+    ]
+    cause = {
+        (True, True): "it fails at either",
+        (True, False): "the step size fails, not the algorithm",
+        (False, True): "only the smaller step fails",
+        (False, False): "it fails at neither",
+    }[bad[0], bad[1]]
+    sentence = (
+        f"At the report's tau 0.1 AdaBreg reaches {val(reported)} validation "
+        f"accuracy at {density(reported)} density, at tau 0.001 {val(own)} "
+        f"at {density(own)}: {cause}."
+    )
+    return by_count(sum(bad), len(bad)), sentence
+
+
+def _momentum(rows: Rows) -> tuple[str, str]:
+    lin, momentum = rows[_LIN], rows[_MOMENTUM]
+    changes = [
+        beyond_spread(momentum, lin, "val_accuracy"),
+        -beyond_spread(momentum, lin, "density"),
+    ]
+    if max(changes) > 0:
+        outcome = PARTLY if min(changes) < 0 else REFUTED
+    else:
+        outcome = CONFIRMED
+    words = ("worse", "no different", "better")
+    sentence = (
+        f"With momentum LinBreg reaches {val(momentum)} validation accuracy "
+        f"at {density(momentum)} density, without {val(lin)} at "
+        f"{density(lin)}: beyond the spread over seeds its accuracy is "
+        f"{words[changes[0] + 1]} and its density {words[changes[1] + 1]}."
+    )
+    return outcome, sentence
+
+
+def _convnet(rows: Rows) -> tuple[str, str]:
+    matched = _matched(rows, "table1")
+    ada, said = rows["table1", "AdaBreg"], REPORT["table1"]["AdaBreg"]
+    sentence = (
+        f"{_beside_paper(rows, 'table1')} AdaBreg reaches {test(ada)} at "
+        f"{density(ada)}, where the report has {said.test_accuracy:g} % at "
+        f"{said.density:g} %. {_matches(matched)}"
+    )
+    return by_count(len(_BREGMAN) - len(matched), len(_BREGMAN)), sentence
+
+
+def _resnet(rows: Rows) -> tuple[str, str]:
+    matched = _matched(rows, "table2")
+    ada = rows["table2", "AdaBreg"]
+    over = mean(ada, "density") - PAPER["table2"]["AdaBreg"].density
+    if len(matched) == len(_BREGMAN):
+        outcome = REFUTED
+    else:
+        outcome = CONFIRMED if over > FAR_DENSITY else PARTLY
+    sentence = (
+        f"{_beside_paper(rows, 'table2')} AdaBreg's density is "
+        f"{abs(over):.1f} points {'above' if over > 0 else 'below'} the "
+        f"paper's, at {test(ada)} test accuracy. {_matches(matched)}"
+    )
+    return outcome, sentence
+
+
+def _matched(rows, table):
+    """The Bregman optimizers that do what the paper says of them."""
+    found = []
+    for label in _BREGMAN:
+        row, said = rows[table, label], PAPER[table][label]
+        lost = said.test_accuracy - mean(row, "test_accuracy")
+        over = mean(row, "density") - said.density
+        if lost <= NEAR_ACCURACY and over <= NEAR_DENSITY:
+            found.append(label)
+    return found
+
+
+def _beside_paper(rows, table):
+    parts = []
+    for label in _BREGMAN:
+        row, said = rows[table, label], PAPER[table][label]
+        parts.append(
+            f"{label} {test(row)} at {density(row)} "
+            f"({said.test_accuracy:g} % at {said.density:g} %)"
+        )
+    return f"Test accuracy and density, the paper's behind: {'; '.join(parts)}."
+
+
+def _matches(labels):
+    names = ", ".join(labels) if labels else "none of the three"
+    return f"The paper is matched by {names}."
+
+
+def _vgg(rows: Rows) -> tuple[str, str]:
+    failing = [key for key in _OF_VGGS if failed(rows[key])]
+    parts = [
+        f"{name} "
+        + ", ".join(
+            f"{test(rows[table, label])} at {density(rows[table, label])}"
+            for label in _BREGMAN
+        )
+        for table, name in _VGGS.items()
+    ]
+    reported = [rows[key] for key in _VGGS_REPORTED if rows[key].results]
+    there = sum(map(failed, reported))
+    sentence = (
+        f"With our settings {len(_OF_VGGS) - len(failing)} of {len(_OF_VGGS)} "
+        "rows train (test accuracy at density of LinBreg, with momentum, "
+        f"AdaBreg: {'; '.join(parts)}); of the {len(reported)} with the "
+        f"report's settings that have run, {there} fail."
+    )
+    return by_count(len(failing), len(_OF_VGGS)), sentence
+
+
+def _general(rows: Rows) -> tuple[str, str]:
+    parts, works = [], True
+    for name, (reference, *keys) in _NETWORKS.items():
+        dense = mean(rows[reference], "test_accuracy")
+        lost = max(dense - mean(rows[k], "test_accuracy") for k in keys)
+        densest = max(mean(rows[k], "density") for k in keys)
+        works &= lost <= USABLE and densest <= DENSE
+        # plus 0: no "-0.0"
+        parts.append(f"{name} {round(lost, 1) + 0:.1f} at {densest:.1f} %")
+    keys = [key for _, *own in _NETWORKS.values() for key in own]
+    failing = sum(failed(rows[key]) for key in keys)
+    sentence = (
+        f"{len(keys) - failing} of {len(keys)} rows of Bregman optimizers "
+        f"train on the {len(_NETWORKS)} networks. Most points of test accuracy "
+        "lost to the dense reference, and largest density: "
+        f"{'; '.join(parts)}."
+    )
+    if works:
+        return REFUTED, sentence
+    return CONFIRMED if failing else PARTLY, sentence
+
+
+def _stability(rows: Rows) -> tuple[str, str]:
+    accuracy, of_accuracy = _widest(rows, "test_accuracy")
+    share, of_share = _widest(rows, "density")
+    sentence = (
+        f"Over the seeds of {len(rows)} rows the largest standard deviation "
+        f"is {accuracy:.2f} points of test accuracy ({of_accuracy}) "
+        f"and {share:.2f} points of density ({of_share})."
+    )
+    if accuracy <= EQUAL and share <= NEAR_DENSITY:
+        return REFUTED, sentence
+    return CONFIRMED if accuracy > UNSTABLE else PARTLY, sentence
+
+
+def _widest(rows, quantity):
+    key = max(rows, key=lambda key: rows[key].cell(quantity).std)
+    return rows[key].cell(quantity).std, f"{key[0]}, {key[1]}"
+
+
+CLAIMS = (
+    Claim(
+        "a",
+        "LinBreg surpasses ProxGD and SGD in sparsity.",
+        (_SGD, _PROX, _LIN),
+        _sparser,
+    ),
+    Claim(
+        "b",
+        "AdaBreg fails to train (about 10 %) and does not reduce the density.",
+        (_ADA_REPORTED, _ADA),
+        _adabreg,
+    ),
+    Claim(
+        "c",
+        "Momentum in LinBreg does not improve the performance.",
+        (_LIN, _MOMENTUM),
+        _momentum,
+    ),
+    Claim(
+        "d",
+        "The ConvNet is not reproduced: densities 35 to 45 points above the "
+        "paper's, AdaBreg 79.1 % at 39.7 %.",
+        tuple(("table1", label) for label in _BREGMAN),
+        _convnet,
+    ),
+    Claim(
+        "e",
+        "ResNet-18 is partially reproduced: AdaBreg is much denser than in "
+        "the paper.",
+        tuple(("table2", label) for label in _BREGMAN),
+        _resnet,
+    ),
+    Claim(
+        "f",
+        "The Bregman algorithms fail on VGG-16 and VGG-13.",
+        _OF_VGGS,
+        _vgg,
+        sees=_VGGS_REPORTED,
+    ),
+    Claim(
+        "g",
+        "The Bregman algorithms are model-dependent, thus not general.",
+        tuple(key for keys in _NETWORKS.values() for key in keys),
+        _general,
+    ),
+    Claim(
+        "h",
+        "The Bregman algorithms might be unstable, since the paper's results "
+        "could not be reproduced.",
+        tuple(
+            key
+            for name in ("perceptron", "ConvNet", "ResNet-18")
+            for key in _NETWORKS[name][1:]
+        ),
+        _stability,
+        seeds=2,
+    ),
+)

@@ -1,0 +1,93 @@
+"""By what a claim is judged: bounds, comparisons of rows, and their words."""
+
+from __future__ import annotations
+
+import math
+
+from experiments.cells import Row
+
+CONFIRMED, PARTLY, REFUTED = "confirmed", "partly", "refuted"
+
+# in percent or points
+FAILED = 50.0
+DENSE = 50.0
+EQUAL = 1.0
+NEAR_ACCURACY = 2.0
+NEAR_DENSITY = 5.0
+FAR_DENSITY = 30.0
+USABLE = 5.0
+UNSTABLE = 5.0
+
+RULES = (
+    f"A row failed if its accuracy is under {FAILED:g} % (chance is 10 %), and "
+    f"is dense if more than {DENSE:g} % of its weights are not 0. Two figures "
+    f"are level within {EQUAL:g} point. The paper is matched by a test "
+    f"accuracy of at most {NEAR_ACCURACY:g} points less and a density of at "
+    f"most {NEAR_DENSITY:g} points more, and far off from {FAR_DENSITY:g} "
+    "points of density on. An optimizer works on a network if it loses at most "
+    f"{USABLE:g} points of test accuracy to the dense reference and ends not "
+    "dense. Results are stable if no standard deviation over seeds is above "
+    f"{EQUAL:g} point of test accuracy or {NEAR_DENSITY:g} points of density, "
+    f"and unstable from {UNSTABLE:g} points of accuracy on."
+)
+
+
+def surpasses(one: Row, other: Row) -> bool:
+    """Level at least in accuracy and density, and better in one of them."""
+    accuracy = mean(one, "val_accuracy") - mean(other, "val_accuracy")
+    saved = mean(other, "density") - mean(one, "density")
+    return min(accuracy, saved) >= -EQUAL and max(accuracy, saved) > EQUAL
+
+
+def beyond_spread(one: Row, other: Row, quantity: str) -> int:
+    """Sign of a difference, 0 within the seeds' standard deviations."""
+    stds = (row.cell(quantity).std or 0 for row in (one, other))
+    difference = mean(one, quantity) - mean(other, quantity)
+    if abs(difference) <= math.hypot(*stds):
+        return 0
+    return 1 if difference > 0 else -1
+
+
+def by_count(holding: int, of: int) -> str:
+    """What a claim is that holds in so many of its cases."""
+    if holding == of:
+        return CONFIRMED
+    return PARTLY if holding else REFUTED
+
+
+def failed(row: Row) -> bool:
+    """Whether a row's test accuracy is that of a failure."""
+    return mean(row, "test_accuracy") < FAILED
+
+
+def mean(row: Row, quantity: str) -> float:
+    """Over the seeds, in percent.
+
+    Raises:
+        ValueError: If the row has no results.
+    """
+    found = row.cell(quantity).mean
+    if found is None:
+        raise ValueError(f"{row.experiment}, {row.label} has no results")
+    return found
+
+
+def gap(one: Row, other: Row) -> str:
+    """How much more or less validation accuracy, in words."""
+    points = mean(one, "val_accuracy") - mean(other, "val_accuracy")
+    return f"{abs(points):.2f} points {'above' if points > 0 else 'below'}"
+
+
+def density(row: Row) -> str:
+    """Density in words."""
+    return f"{mean(row, 'density'):.1f} %"
+
+
+def val(row: Row) -> str:
+    """Validation accuracy in words."""
+    return f"{mean(row, 'val_accuracy'):.2f} %"
+
+
+def test(row: Row) -> str:
+    """Test accuracy in words."""
+    return f"{mean(row, 'test_accuracy'):.1f} %"

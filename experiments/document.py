@@ -1,0 +1,122 @@
+"""What the report says, in order, before it is Markdown or HTML."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from experiments import tables
+from experiments.catalog import EXPERIMENTS, SCALES, Experiment
+from experiments.cells import Archive
+from experiments.figures import Drawn
+from experiments.tables import Table
+from experiments.verdicts import Verdict
+
+TITLE = "The report, run again"
+INTRODUCTION = (
+    "Every table and figure of the student report (COMP 551, Project 4, "
+    "December 2021) about the Bregman learning framework, from runs of this "
+    "repository. Everything here is computed from the result files in "
+    "experiments/results; python -m experiments report writes it anew."
+)
+READING = (
+    "Numbers are percent: mean ± standard deviation over n seeds. N_total is "
+    "the density, the share of weights that are not 0. Test and train are "
+    "accuracies at the best epoch, chosen on validation data. Full runs have "
+    "the report's networks and epochs. Small ones have what their heading "
+    "says, to be trained on two CPU cores, and cannot be compared with the "
+    "report or the paper."
+)
+
+
+class Section(NamedTuple):
+    """One experiment.
+
+    Attributes:
+        title: Its heading.
+        tables: Caption and table for each scale; `None` for one without runs.
+        figures: Its figures, drawn or not.
+    """
+
+    title: str
+    tables: list[tuple[str, Table | None]]
+    figures: list[Drawn]
+
+
+class Document(NamedTuple):
+    """All of it.
+
+    Attributes:
+        verdicts: On the report's claims.
+        sections: In the catalog's order.
+        troubles: Damaged and stale files, with the reason.
+    """
+
+    verdicts: list[Verdict]
+    sections: list[Section]
+    troubles: list[str]
+
+
+def build(
+    archive: Archive, verdicts: list[Verdict], drawn: list[Drawn]
+) -> Document:
+    """Puts everything in its place."""
+    troubles = [
+        *(f"Damaged: {why}" for why in archive.damaged.values()),
+        *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),
+    ]
+    sections = [
+        _section(experiment, archive, drawn)
+        for experiment in EXPERIMENTS.values()
+    ]
+    return Document(verdicts, sections, troubles)
+
+
+def absent(document: Document) -> list[str]:
+    """The titles of all figures that wait for their full runs."""
+    return [
+        drawn.title
+        for section in document.sections
+        for drawn in section.figures
+        if not drawn.images and drawn.scale == "full"
+    ]
+
+
+def _section(experiment: Experiment, archive, drawn):
+    name = experiment.name
+    return Section(
+        f"{_heading(name)}: {experiment.title}",
+        [_table(experiment, archive, scale) for scale in SCALES],
+        [
+            figure
+            for figure in drawn
+            if figure.experiment == name
+            and (figure.images or figure.scale == "full")
+        ],
+    )
+
+
+def _heading(name):
+    """`table1` as Table 1, `figure2-4` as Figures 2-4."""
+    word = name.rstrip("0123456789-")
+    number = name[len(word) :]
+    if not number:
+        return word.partition("-")[0].capitalize()
+    return f"{word.capitalize()}{'s' if '-' in number else ''} {number}"
+
+
+def _table(experiment, archive, scale):
+    rows = archive.rows(experiment.name, scale)
+    caption = _caption(experiment, scale)
+    if scale != "full" and not any(row.results for row in rows):
+        return f"{caption}: no small run yet.", None
+    return f"{caption}.", tables.build(experiment.name, rows)
+
+
+def _caption(experiment, scale):
+    if scale == "full":
+        return "Full scale"
+    changes = ", ".join(
+        f"{name.replace('_', ' ')} {value:g}"
+        for name, value in experiment.small.items()
+    )
+    return f"Small scale ({changes}; not comparable with the paper)"

@@ -1,0 +1,150 @@
+"""The report's tables, figures and verdicts, written from result files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import sys
+import tempfile
+from typing import Any
+
+from experiments import document, figures, markdown, page, results, verdicts
+from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.cells import QUANTITIES, Archive, Row
+from experiments.figures import Drawn
+from experiments.published import Published, paper_of, report_of
+from experiments.verdicts import Verdict
+
+REPORT = results.ROOT / "experiments" / "report"
+
+
+def write(
+    source: pathlib.Path = results.RESULTS, out: pathlib.Path = REPORT
+) -> int:
+    """Writes report.md, index.html, report.json and the figures.
+
+    Nothing is trained, and nothing is written before all of it is made.
+
+    Args:
+        source: Folder of the result files.
+        out: Folder to write to; figures that no result backs any more are
+            removed from it.
+
+    Returns:
+        Number of damaged result files, each of which is named on stderr.
+
+    Raises:
+        OSError: If a file cannot be written; what it replaces stays.
+        RuntimeError: If the model for Figure 1 cannot be built.
+    """
+    archive = Archive(source)
+    judged = verdicts.judge_all(archive)
+    drawn = [figures.figure1(), *figures.draw_all(archive)]
+    content = document.build(archive, judged, drawn)
+    files = {
+        "report.md": markdown.render(content).encode(),
+        "index.html": page.render(content).encode(),
+        "report.json": _dump(_data(archive, judged, drawn)).encode(),
+    }
+    for figure in drawn:
+        for suffix, image in figure.images.items():
+            files[f"figures/{figure.name}.{suffix}"] = image
+    for name, data in files.items():
+        _write(out / name, data)
+    for name in figures.file_names():
+        if f"figures/{name}" not in files:
+            (out / "figures" / name).unlink(missing_ok=True)
+    for why in archive.damaged.values():
+        print(why, file=sys.stderr)
+    return len(archive.damaged)
+
+
+def _write(path, data):
+    """Whole or not at all; a full disk is said of the file it hit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)  # mkstemp makes files private
+        os.replace(name, path)
+    except OSError as error:
+        os.unlink(name)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _dump(data: dict[str, Any]) -> str:
+    """JSON with one entry of every list a line, so that changes are seen."""
+    parts = []
+    for key, entries in data.items():
+        lines = ",\n".join(f"  {json.dumps(entry)}" for entry in entries)
+        parts.append(
+            f' "{key}": [\n{lines}\n ]' if entries else f' "{key}": []'
+        )
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def _data(
+    archive: Archive, judged: list[Verdict], drawn: list[Drawn]
+) -> dict[str, Any]:
+    """Every number with the files it comes from."""
+    cells = [
+        _cell(row, quantity)
+        for name in EXPERIMENTS
+        for scale in SCALES
+        for row in archive.rows(name, scale)
+        for quantity in QUANTITIES
+    ]
+    return {
+        "cells": cells,
+        "verdicts": [verdict._asdict() for verdict in judged],
+        "figures": [_figure(figure) for figure in drawn],
+        "damaged": _named(archive.damaged),
+        "stale": _named(archive.stale),
+        "missing": archive.missing,
+    }
+
+
+def _cell(row: Row, quantity: str) -> dict[str, Any]:
+    cell = row.cell(quantity)
+    return {
+        "table": row.experiment,
+        "scale": row.scale,
+        "row": row.label,
+        "quantity": quantity,
+        "mean": _rounded(cell.mean),
+        "std": _rounded(cell.std),
+        "n": cell.n,
+        "seeds": list(row.results),
+        "declared_seeds": list(row.declared),
+        "report": _of(report_of(row.experiment, row.label), quantity),
+        "paper": _of(paper_of(row.experiment, row.label), quantity),
+        "files": list(row.files.values()),
+    }
+
+
+def _of(printed: Published | None, quantity):
+    # neither prints validation accuracies
+    return getattr(printed, quantity, None)
+
+
+def _rounded(number):
+    return None if number is None else round(number, 4)
+
+
+def _figure(drawn: Drawn) -> dict[str, Any]:
+    return {
+        "name": drawn.name,
+        "title": drawn.title,
+        "table": drawn.experiment,
+        "scale": drawn.scale,
+        "drawn": bool(drawn.images),
+        "note": drawn.note,
+        "images": [f"figures/{drawn.name}.{kind}" for kind in drawn.images],
+        "files": drawn.files,
+    }
+
+
+def _named(reasons: dict[str, str]) -> list[dict[str, str]]:
+    return [{"file": name, "why": why} for name, why in reasons.items()]
