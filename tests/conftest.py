@@ -1,5 +1,6 @@
 """Shared fixtures. `KERAS_BACKEND` chooses the backend of a whole run."""
 
+import contextlib
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -38,3 +39,20 @@ def float64():
             yield
     else:
         yield
+
+
+@pytest.fixture
+def file_size_limit():
+    """A context in which no file can grow beyond a size: a full disk."""
+    resource = pytest.importorskip("resource")  # not on Windows
+
+    @contextlib.contextmanager
+    def limit(size):
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limit
