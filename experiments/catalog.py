@@ -71,6 +71,14 @@ _FIGURES_2_4 = (
     _mlp("LinBreg lambda 0.001", "LinBreg", lam=1e-3),
     _mlp("LinBreg lambda 0.01", "LinBreg", lam=1e-2),
     _LINBREG,
+    # ours: three times the start, at a smaller scale
+    _mlp(
+        "LinBreg lambda 0.1 start 3 %",
+        "LinBreg",
+        lam=0.1,
+        start=0.03,
+        start_scale=0.5,
+    ),
 )
 _FIGURES_5_8 = (
     _SGD,
@@ -78,6 +86,9 @@ _FIGURES_5_8 = (
     _mlp("LinBreg momentum", "LinBreg", lam=0.1, momentum=0.9),
     _mlp("AdaBreg tau 0.1", "AdaBreg", lam=0.1),
     _mlp("AdaBreg tau 0.001", "AdaBreg", lam=0.1, learning_rate=1e-3),
+    _mlp(
+        "AdaBreg tau 0.001 lambda 0.5", "AdaBreg", lam=0.5, learning_rate=1e-3
+    ),
 )
 
 # --- Tables ----------------------------------------------------------------
