@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from experiments.catalog import EXPERIMENTS
 from experiments.cells import Row
 from experiments.recipes import Recipe
 
@@ -87,9 +88,7 @@ def draw(
     """One panel for each quantity of the history, one line for each row.
 
     Args:
-        rows: The rows; those without results are left out, but keep their
-            share of the looks, so that a figure does not change its colours
-            when they arrive.
+        rows: Of one experiment; those without results are left out.
         keys: Quantities of the history.
         log_density: Whether density has a logarithmic axis.
     """
@@ -98,7 +97,8 @@ def draw(
     width = 6.2 if len(keys) == 1 else 4.6 * len(keys)
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
-    styles = looks(row.recipe for row in rows)
+    # of all recipes, so that a line looks alike in every figure of them
+    styles = looks(EXPERIMENTS[rows[0].experiment].recipes)
     present = [row for row in rows if row.results]
     for axis, key in zip(panels, keys, strict=True):
         for row in present:
@@ -156,7 +156,9 @@ def whole_numbers(axis: Axes) -> None:
     """Ticks of the x axis at whole numbers only."""
     from matplotlib.ticker import MaxNLocator
 
-    axis.xaxis.set_major_locator(MaxNLocator(7, integer=True))
+    axis.xaxis.set_major_locator(
+        MaxNLocator(6, integer=True, steps=[1, 2, 5, 10])
+    )
 
 
 def log_percent(axis: Axes) -> None:

@@ -15,7 +15,7 @@ from experiments.tables import Table
 
 _CSS = """
 html { -webkit-text-size-adjust: 100%; }
-body { margin: 0 auto; max-width: 60rem; padding: 1.5rem 1rem 4rem;
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem;
   color: #222; background: #fff; line-height: 1.5;
   font-family: system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
@@ -38,7 +38,11 @@ td.none { text-align: center; color: #888; }
 figure { margin: 1rem 0 1.5rem; }
 figure .box { margin: 0; }
 figure img { display: block; width: 100%; height: auto; }
+.figures { display: grid; gap: 0 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 27rem), 1fr)); }
+.figures > * { min-width: 0; }
 .one { max-width: 40rem; }
+.wide, .figures > p { grid-column: 1 / -1; }
 .wide img { min-width: 42rem; }
 dl { margin: 1rem 0; }
 dt { font-weight: 600; margin-top: 1.1rem; }
@@ -54,16 +58,16 @@ dd { margin: .15rem 0 0; max-width: 46rem; }
 def render(content: Document) -> str:
     """The whole report; figures are inside."""
     parts = [
-        f"<h1>{escape(document.TITLE)}</h1>",
-        f"<p>{escape(document.INTRODUCTION)}</p>",
-        f"<p>{escape(document.READING)}</p>",
+        f"<h1>{_text(document.TITLE)}</h1>",
+        f"<p>{_text(document.INTRODUCTION)}</p>",
+        f"<p>{_text(document.READING)}</p>",
         *_verdicts(content),
     ]
     for section in content.sections:
         parts += _section(section)
     parts += _gaps(content)
     return _SHELL.format(
-        title=escape(document.TITLE), css=_CSS, body="\n".join(parts)
+        title=_text(document.TITLE), css=_CSS, body="\n".join(parts)
     )
 
 
@@ -88,20 +92,22 @@ def _verdicts(content):
         kind = verdict.outcome.partition(":")[0]
         scale = f"{verdict.scale.capitalize()} scale. " if verdict.scale else ""
         yield (
-            f"<dt>({verdict.key}) {escape(verdict.claim)}</dt>\n"
+            f"<dt>({verdict.key}) {_text(verdict.claim)}</dt>\n"
             f'<dd><span class="outcome {kind}">{verdict.outcome}</span>'
-            f"{scale}{escape(verdict.sentence)}</dd>"
+            f"{scale}{_text(verdict.sentence)}</dd>"
         )
-    yield f'</dl>\n<p class="note">{escape(RULES)}</p>'
+    yield f'</dl>\n<p class="note">{_text(RULES)}</p>'
 
 
 def _section(section: Section) -> Iterator[str]:
-    yield f"<h2>{escape(section.title)}</h2>"
+    yield f"<h2>{_text(section.title)}</h2>"
+    yield '<div class="figures">'
     for drawn in section.figures:
         yield _figure(drawn)
+    yield "</div>"
     for caption, table in section.tables:
         if table is None:
-            yield f'<p class="note">{escape(caption)}</p>'
+            yield f'<p class="note">{_text(caption)}</p>'
         else:
             yield _table(table, caption)
 
@@ -109,32 +115,32 @@ def _section(section: Section) -> Iterator[str]:
 def _figure(drawn: Drawn) -> str:
     if not drawn.images:
         text = f"{drawn.title}: {drawn.note}"
-        return f'<p class="note">{escape(text)}</p>'
+        return f'<p class="note">{_text(text)}</p>'
     source = base64.b64encode(drawn.images["svg"]).decode()
     kind = "wide" if drawn.width > 7 else "one"
     return (
         f'<figure class="{kind}"><div class="box">'
-        f'<img alt="{escape(drawn.title)}" '
+        f'<img alt="{_text(drawn.title)}" '
         f'src="data:image/svg+xml;base64,{source}"></div>\n'
-        f"<figcaption>{escape(drawn.note)}</figcaption></figure>"
+        f"<figcaption>{_text(drawn.note)}</figcaption></figure>"
     )
 
 
 def _table(table: Table, caption: str) -> str:
     groups = "".join(
-        f'<th class="group first" colspan="{len(columns)}">{escape(name)}</th>'
+        f'<th class="group first" colspan="{len(columns)}">{_text(name)}</th>'
         if name
         else f'<td colspan="{len(columns)}"></td>'
         for name, columns in table.groups
     )
     heads = "".join(
-        f"<th{_edge(i, name)}>{escape(column)}</th>"
+        f"<th{_edge(i, name)}>{_text(column)}</th>"
         for name, columns in table.groups
         for i, column in enumerate(columns)
     )
     rows = "\n".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
     return (
-        f'<div class="box"><table><caption>{escape(caption)}</caption>\n'
+        f'<div class="box"><table><caption>{_text(caption)}</caption>\n'
         f"<thead><tr>{groups}</tr>\n<tr>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )
@@ -150,14 +156,20 @@ def _cells(table, row):
         if missing:
             cells.append(
                 f'<td class="none first" colspan="{missing}">'
-                f"{escape(table.missing)}</td>"
+                f"{_text(table.missing)}</td>"
             )
         cells += [
-            f"<td{_edge(i, name)}>{escape(text)}</td>"
+            f"<td{_edge(i, name)}>{_text(text)}</td>"
             for i, text in enumerate(group)
             if text != table.missing
         ]
     return "".join(cells)
+
+
+def _text(text):
+    """Plain text as HTML in which a number keeps its unit on its line."""
+    text = escape(text).replace(" %", "&nbsp;%")
+    return text.replace("n = ", "n&nbsp;=&nbsp;")
 
 
 def _edge(i, group):
@@ -169,7 +181,7 @@ def _gaps(content):
     lines = [f"Not drawn: {title}" for title in document.absent(content)]
     lines += content.troubles
     if lines:
-        items = "\n".join(f"<li>{escape(line)}</li>" for line in lines)
+        items = "\n".join(f"<li>{_text(line)}</li>" for line in lines)
         yield f'<ul class="note">\n{items}\n</ul>'
     else:
         yield "<p>Nothing.</p>"

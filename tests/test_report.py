@@ -1,0 +1,484 @@
+"""The report says what the result files say, no more and no less."""
+
+import dataclasses
+import errno
+import functools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from experiments import (
+    architecture,
+    autopsy,
+    claims,
+    curves,
+    markdown,
+    reporting,
+    results,
+    tables,
+    verdicts,
+)
+from experiments.__main__ import main
+from experiments.catalog import EXPERIMENTS
+from experiments.cells import Archive, Row
+
+
+def result_of(recipe, seed, scale, accuracy=0.9, density=0.1, **changes):
+    """What training would have written, best in the first epoch."""
+    epochs = range(recipe.epochs)
+    history = {
+        "accuracy": [accuracy + 0.05 - 0.001 * e for e in epochs],
+        "val_accuracy": [accuracy - 0.001 * e for e in epochs],
+        "loss": [2.0 - 0.01 * e for e in epochs],
+        "density": [density + 0.0001 * e for e in epochs],
+    }
+    return {
+        "scale": scale,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": seed,
+        "best_epoch": 1,
+        "test": {"accuracy": accuracy, "density": density},
+        "history": history,
+        "probes": {},
+        **changes,
+    }
+
+
+def put(folder, name, scale="full", only=None, seeds=None, **figures):
+    """Writes the results of an experiment; returns their paths."""
+    experiment = EXPERIMENTS[name]
+    recipes, declared = experiment.at(scale)
+    paths = []
+    for recipe in recipes:
+        for seed in declared if seeds is None else seeds:
+            if only is None or recipe.label in only:
+                path = results.path_of(
+                    folder, scale, experiment.family, recipe.slug, seed
+                )
+                results.save(result_of(recipe, seed, scale, **figures), path)
+                paths.append(path)
+    return paths
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A report of one full and one small table, and where it lies."""
+    folder = tmp_path_factory.mktemp("report")
+    put(folder / "results", "table1", seeds=(0, 1))
+    put(folder / "results", "table2", "small")
+    assert reporting.write(folder / "results", folder / "out") == 0
+    return folder
+
+
+def test_a_cell_is_mean_and_deviation_over_the_seeds_there_are(tmp_path):
+    for seed, share in ((0, 0.90), (2, 0.94)):
+        put(
+            tmp_path, "table1", only=("AdaBreg",), seeds=(seed,), accuracy=share
+        )
+    row = Archive(tmp_path).row("table1", "AdaBreg", "full")
+    cell = row.cell("test_accuracy")
+    assert (cell.mean, cell.n) == (pytest.approx(92), 2)
+    assert cell.std == pytest.approx(8**0.5)
+    assert str(cell) == "92.00 ± 2.83"
+    assert row.runs == "2 of 3"
+    # the training accuracy of the best epoch, which is the first
+    assert str(row.cell("train_accuracy")) == "97.00 ± 2.83"
+
+
+def test_one_run_has_no_deviation_and_none_has_no_number(tmp_path):
+    put(tmp_path, "table1", only=("AdaBreg",), seeds=(1,))
+    archive = Archive(tmp_path)
+    one = archive.row("table1", "AdaBreg", "full")
+    none = archive.row("table1", "LinBreg", "full")
+    assert str(one.cell("density")) == "10.00"
+    assert none.cell("density").mean is None
+    assert none.runs == "0 of 3"
+
+
+def test_a_full_cell_is_never_filled_from_a_small_run(written):
+    data = json.loads((written / "out" / "report.json").read_text())
+    cells = [cell for cell in data["cells"] if cell["table"] == "table2"]
+    for cell in cells:
+        full = cell["scale"] == "full"
+        assert (cell["mean"] is None) == full
+        assert (cell["files"] == []) == full
+    text = (written / "out" / "report.md").read_text()
+    section = text.split("## Table 2")[1].split("\n## ")[0]
+    full, small = section.split("Small scale (width 0.25, epochs 10;")
+    assert full.count("no full run yet") == 3 * 4
+    assert full.count("0 of 3") == 4
+    assert "no full run yet" not in small and "90.00" in small
+    assert "ResNet-18 on CIFAR-10: by epoch: No full run yet." in section
+    (verdict,) = (v for v in data["verdicts"] if v["key"] == "e")
+    assert verdict["outcome"] == verdicts.OPEN
+    assert verdict["scale"] == "small"
+
+
+def test_the_report_and_the_paper_stand_beside_ours(written):
+    text = (written / "out" / "report.md").read_text()
+    ours = "| LinBreg | 0.1 | 0.1 | 10.00 ± 0.00 | 90.00 ± 0.00 | 95.00 ± 0.00"
+    printed = "| 2 of 3 | 51.8 | 87.1 | 94.1 | 1.9 | 89.2 | 91.1 |"
+    assert f"{ours} {printed}" in text
+    # Tables 3 and 4 are the report's own, for either group of rows
+    assert text.count("| 88.9 | 9.9 | 10.1 |\n") == 2
+
+
+def test_every_number_names_the_files_that_it_comes_from(written):
+    data = json.loads((written / "out" / "report.json").read_text())
+    full = [
+        cell
+        for cell in data["cells"]
+        if (cell["table"], cell["scale"]) == ("table1", "full")
+    ]
+    assert len(full) == 4 * 4
+    for cell in full:
+        assert cell["seeds"] == [0, 1]
+        read = [results.read(written / file) for file in cell["files"]]
+        assert [result["seed"] for result in read] == [0, 1]
+        assert {r["recipe"]["label"] for r in read} == {cell["row"]}
+    (figure,) = (f for f in data["figures"] if f["name"] == "table1")
+    assert len(figure["files"]) == 8
+    for image in figure["images"]:
+        assert (written / "out" / image).stat().st_size > 1000
+    assert len([f for f in data["missing"] if "/convnet/" in f]) == 4 + 4
+
+
+def test_the_page_needs_nothing_beside_it(written):
+    page = (written / "out" / "index.html").read_text()
+    sources = re.findall(
+        r"(?:src|href|srcset|data)\s*=\s*\"([^\"]{0,20})", page
+    )
+    assert len(sources) == 3  # Figure 1 and the two tables' curves
+    assert all(s.startswith("data:image/svg+xml") for s in sources)
+    assert not re.search(r"<script|<link|@import|url\(|https?://", page)
+
+
+def test_the_same_results_give_the_same_bytes(written, tmp_path):
+    reporting.write(written / "results", tmp_path)
+    made = sorted(p for p in tmp_path.rglob("*") if p.is_file())
+    assert len(made) == 3 + 2 * 3
+    for path in made:
+        former = written / "out" / path.relative_to(tmp_path)
+        assert path.read_bytes() == former.read_bytes(), path.name
+
+
+@pytest.fixture
+def no_images(monkeypatch):
+    """Leaves the figures out where they are not the point."""
+    monkeypatch.setattr(reporting.figures, "_render", lambda *_: ({}, 0.0))
+
+
+def test_a_damaged_file_is_named_and_not_used(tmp_path, no_images, capsys):
+    source, out = tmp_path / "results", tmp_path / "out"
+    damaged, *_ = put(source, "table1", only=("AdaBreg",))
+    damaged.write_text(damaged.read_text().replace("0.95", "0.99"))
+    assert main(["report", "--results", str(source), "--out", str(out)]) == 1
+    assert damaged.name in capsys.readouterr().err
+    data = json.loads((out / "report.json").read_text())
+    (entry,) = data["damaged"]
+    assert entry["file"].endswith(damaged.name)
+    assert damaged.name in (out / "report.md").read_text()
+    assert Archive(source).row("table1", "AdaBreg", "full").runs == "2 of 3"
+
+
+def test_a_result_of_another_recipe_is_named_and_not_used(tmp_path):
+    first, second, third = put(tmp_path, "table1", only=("AdaBreg",))
+    for path, change in ((first, {"lam": 0.4}), (second, {"gone": 1})):
+        result = results.read(path)
+        result["recipe"].update(change)
+        results.save(result, path)
+    third.rename(third.with_name("renamed-seed2.json"))
+    archive = Archive(tmp_path)
+    assert archive.row("table1", "AdaBreg", "full").runs == "0 of 3"
+    reasons = list(archive.stale.values())
+    assert reasons[0] == "lam is 0.4, the catalog has 0.5"
+    assert reasons[1] == "gone is 1, the catalog has null"
+    assert "renamed" in list(archive.stale)[2]
+
+
+def test_a_field_younger_than_a_result_does_not_outdate_it(tmp_path):
+    (path,) = put(tmp_path, "table1", only=("AdaBreg",), seeds=(0,))
+    result = results.read(path)
+    del result["recipe"]["probe_layers"]
+    results.save(result, path)
+    assert not Archive(tmp_path).stale
+
+
+def test_a_full_disk_is_said_and_leaves_the_former_report(
+    tmp_path, no_images, monkeypatch, capsys
+):
+    command = ["report", "--results", str(tmp_path), "--out", str(tmp_path)]
+    assert main(command) == 0
+    before = (tmp_path / "report.md").read_bytes()
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(reporting.os, "replace", full)
+    assert main(command) == 1
+    error = capsys.readouterr().err
+    assert "report.md" in error and "No space left" in error
+    assert (tmp_path / "report.md").read_bytes() == before
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_figure_without_results_any_more_is_removed(tmp_path, no_images):
+    (tmp_path / "figures").mkdir()
+    former = tmp_path / "figures" / "figure2.png"
+    theirs = tmp_path / "figures" / "mine.png"
+    former.touch()
+    theirs.touch()
+    reporting.write(tmp_path / "none", tmp_path)
+    assert theirs.exists() and not former.exists()
+
+
+def test_keras_is_imported_for_figure_1_only():
+    code = (
+        "import sys, experiments.reporting\n"
+        "experiments.reporting.Archive()\n"
+        "sys.exit('keras' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=results.ROOT, check=True)
+
+
+# --- Verdicts --------------------------------------------------------------
+
+
+def rows_of(key, numbers, seeds=(0, 1, 2)):
+    """The rows that a claim needs: accuracy and density by label.
+
+    A triple has the step between seeds as well; "" is every other label.
+    """
+    (claim,) = (c for c in claims.CLAIMS if c.key == key)
+    rows = {}
+    for experiment, label in (*claim.needs, *claim.sees):
+        recipes, declared = EXPERIMENTS[experiment].at("full")
+        (recipe,) = (r for r in recipes if r.label == label)
+        found = numbers.get(label, numbers.get(f"{experiment} {label}"))
+        accuracy, density, *step = found or numbers[""]
+        own = {
+            seed: result_of(
+                recipe, seed, "full", accuracy + seed * sum(step), density
+            )
+            for seed in seeds
+        }
+        rows[experiment, label] = Row(
+            experiment, "full", recipe, declared, own, {}
+        )
+    return claim, rows
+
+
+GOOD = {"": (0.92, 0.02), "SGD": (0.93, 1.0), "Adam": (0.93, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("key", "numbers", "outcome"),
+    [
+        # as sparse as ProxGD and 2 points better, level with dense SGD
+        ("a", {"": (0.97, 0.1), "SGD": (0.975, 1.0)}, "partly"),
+        (
+            "a",
+            {
+                "": (0.97, 0.1),
+                "SGD": (0.975, 1.0),
+                "ProxGD lambda 0.001": (0.95, 0.1),
+            },
+            "confirmed",
+        ),
+        ("a", {"": (0.97, 0.1), "LinBreg lambda 0.1": (0.9, 0.1)}, "refuted"),
+        ("b", {"": (0.1, 0.9)}, "confirmed"),
+        ("b", {"": (0.1, 0.9), "AdaBreg tau 0.001": (0.98, 0.3)}, "partly"),
+        ("b", {"": (0.98, 0.3)}, "refuted"),
+        # trains, but keeps nearly all weights
+        ("b", {"": (0.98, 0.9)}, "confirmed"),
+        ("c", {"": (0.97, 0.1)}, "confirmed"),
+        ("c", {"": (0.97, 0.1), "LinBreg momentum": (0.98, 0.1)}, "refuted"),
+        ("c", {"": (0.97, 0.1), "LinBreg momentum": (0.98, 0.2)}, "partly"),
+        # better by less than the seeds differ
+        (
+            "c",
+            {"": (0.97, 0.1), "LinBreg momentum": (0.96, 0.1, 0.015)},
+            "confirmed",
+        ),
+        ("d", GOOD, "refuted"),
+        ("d", {"": (0.92, 0.4)}, "confirmed"),
+        ("d", {"": (0.92, 0.02), "AdaBreg": (0.79, 0.4)}, "partly"),
+        ("e", GOOD, "refuted"),
+        ("e", {"": (0.92, 0.02), "AdaBreg": (0.86, 0.7)}, "confirmed"),
+        ("e", {"": (0.92, 0.02), "LinBreg": (0.82, 0.1)}, "partly"),
+        ("f", {**GOOD, "LinBreg (report)": (0.1, 0.9)}, "refuted"),
+        ("f", {"": (0.1, 0.9)}, "confirmed"),
+        ("f", {**GOOD, "table4 AdaBreg": (0.1, 0.9)}, "partly"),
+        ("g", GOOD, "refuted"),
+        ("g", {**GOOD, "table3 LinBreg": (0.1, 0.9)}, "confirmed"),
+        ("g", {**GOOD, "table3 LinBreg": (0.8, 0.1)}, "partly"),
+        ("h", {"": (0.9, 0.1)}, "refuted"),
+        ("h", {"": (0.9, 0.1), "AdaBreg": (0.8, 0.1, 0.02)}, "partly"),
+        ("h", {"": (0.9, 0.1), "AdaBreg": (0.7, 0.1, 0.1)}, "confirmed"),
+    ],
+)
+def test_a_verdict_follows_the_numbers(key, numbers, outcome):
+    claim, rows = rows_of(key, numbers)
+    found, sentence = claim.judge(rows)
+    assert found == outcome, sentence
+
+
+def test_a_verdict_says_its_numbers():
+    claim, rows = rows_of(
+        "b", {"": (0.11, 0.95), "AdaBreg tau 0.001": (0.98, 0.38)}
+    )
+    assert claim.judge(rows)[1] == (
+        "At the report's tau 0.1 AdaBreg reaches 11.00 % validation accuracy "
+        "at 95.0 % density, at tau 0.001 98.00 % at 38.0 %: the step size "
+        "fails, not the algorithm."
+    )
+
+
+def test_a_claim_is_open_until_every_full_run_it_needs_is_there(tmp_path):
+    claim = next(c for c in claims.CLAIMS if c.key == "h")
+    put(tmp_path, "figure5-8")
+    put(tmp_path, "table1")
+    put(tmp_path, "table2", seeds=(0,))
+    verdict = verdicts.judge(claim, Archive(tmp_path))
+    assert (verdict.outcome, verdict.files) == (verdicts.OPEN, [])
+    assert verdict.sentence == (
+        "It takes 2 full runs each of table2 LinBreg, LinBreg momentum, "
+        "AdaBreg."
+    )
+    put(tmp_path, "table2", seeds=(1,))
+    verdict = verdicts.judge(claim, Archive(tmp_path))
+    assert (verdict.outcome, verdict.scale) == ("refuted", "full")
+    assert verdict.sentence.endswith("n = 2 to 3.")
+    assert len(verdict.files) == 9 + 9 + 6
+
+
+def test_every_claim_is_about_recipes_that_exist(tmp_path):
+    assert [v.key for v in verdicts.judge_all(Archive(tmp_path))] == [
+        *"abcdefgh"
+    ]
+
+
+# --- Figures and the digest ------------------------------------------------
+
+
+def test_a_curve_is_the_mean_and_its_band_the_range(tmp_path):
+    for seed, share in ((0, 0.6), (1, 0.8)):
+        put(
+            tmp_path, "table1", only=("AdaBreg",), seeds=(seed,), accuracy=share
+        )
+    rows = Archive(tmp_path).rows("table1", "full")
+    (axis,) = curves.draw(rows, ["val_accuracy"]).axes
+    (line,) = axis.lines
+    assert line.get_label() == "AdaBreg"
+    assert line.get_ydata()[:2] == pytest.approx([70, 69.9])
+    (band,) = axis.collections
+    extent = band.get_paths()[0].get_extents()
+    assert (extent.ymax, extent.ymin) == pytest.approx((80, 60 - 9.9))
+
+
+def test_an_optimizer_has_one_colour_and_each_recipe_its_own_dashes():
+    for spec in reporting.figures.SPECS:
+        if isinstance(spec.draw, functools.partial):  # draws curves
+            recipes = EXPERIMENTS[spec.experiment].recipes
+            looks = curves.looks(recipes)
+            assert len(set(looks.values())) == len(recipes)
+    table1 = curves.looks(EXPERIMENTS["table1"].recipes)
+    figure = curves.looks(EXPERIMENTS["figure5-8"].recipes)
+    assert table1["LinBreg"].color == figure["LinBreg lambda 0.1"].color
+
+
+def probed_rows(name, probes):
+    recipes, seeds = EXPERIMENTS[name].at("small")
+    return [
+        Row(
+            name,
+            "small",
+            recipe,
+            seeds,
+            {0: result_of(recipe, 0, "small", probes=probes(recipe))},
+            {},
+        )
+        for recipe in recipes
+    ]
+
+
+def test_adabregs_first_steps_are_drawn_over_tau():
+    rows = probed_rows(
+        "autopsy-adabreg",
+        lambda recipe: {
+            "steps": [
+                {"step": s, "density": recipe.learning_rate, "accuracy": 0.5}
+                for s in recipe.probe_steps
+            ]
+        },
+    )
+    left, right = autopsy.draw_steps(rows).axes
+    taus = sorted(row.recipe.learning_rate for row in rows)
+    steps = rows[0].recipe.probe_steps
+    assert len(left.lines) == len(right.lines) == len(steps) + 1
+    assert list(left.lines[0].get_xdata()) == taus
+    assert left.lines[0].get_ydata() == pytest.approx([100 * t for t in taus])
+
+
+def test_the_starts_of_a_vgg_are_drawn_by_norm_and_start():
+    rows = probed_rows(
+        "autopsy-vgg",
+        lambda recipe: {
+            "layers": [
+                {"gradient_norm": norm, "dead_units": 0.25}
+                for norm in (1.0, None, 3.0)
+            ]
+        },
+    )
+    rows = [row for row in rows if row.recipe.model == "vgg13"]
+    axes = autopsy.draw_starts(rows).axes
+    assert [len(axis.lines) for axis in axes] == [len(rows) // 2] * 8
+    # what overflowed is a gap
+    assert str(axes[0].lines[0].get_ydata()) == "[ 1. nan  3.]"
+    assert set(axes[2].lines[0].get_ydata()) == {25.0}
+
+
+def test_figure_1_shows_the_model_that_is_trained():
+    layers = architecture.read_layers()
+    assert sum(layer.parameters for layer in layers) == 236_618
+    (axis,) = architecture.draw(layers).axes
+    texts = [text.get_text() for text in axis.texts]
+    for wanted in (
+        "conv1",
+        "4\N{MULTIPLICATION SIGN}4\N{MULTIPLICATION SIGN}64",
+        "102,464",
+        "logits",
+    ):
+        assert wanted in texts
+
+
+def test_figure_1_without_a_backend_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "experiments.models", None)
+    monkeypatch.delattr("experiments.models", raising=False)
+    with pytest.raises(RuntimeError, match=r"Figure 1.*pip install"):
+        architecture.read_layers()
+
+
+def test_the_digest_has_the_larger_scale_and_no_run_twice(tmp_path):
+    put(tmp_path, "figure2-4", "small")
+    put(tmp_path, "figure5-8", "small")
+    put(tmp_path, "table3", "small")
+    put(tmp_path, "table3", only=("LinBreg", "LinBreg (report)"), seeds=(0,))
+    lines = tables.digest(Archive(tmp_path)).splitlines()[2:]
+    figures = {
+        r.label
+        for name in ("figure2-4", "figure5-8")
+        for r in EXPERIMENTS[name].recipes
+    }
+    assert len(lines) == len(figures) + 1
+    assert lines[-1].split() == [
+        *("table3", "full", "LinBreg", "90.00", "10.00", "1", "of", "3")
+    ]
+
+
+def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):
+    content = reporting.document.build(Archive(tmp_path), [], [])
+    assert markdown.render(content).endswith("Nothing.\n")
