@@ -244,9 +244,9 @@ EXPERIMENTS = {
             _table(
                 _CONVNET,
                 {},
-                {"learning_rate": 0.1, "lam": 0.1},
-                {"learning_rate": 0.1, "lam": 0.1},
-                {"learning_rate": 1e-3, "lam": 0.5},
+                {"learning_rate": 0.1, "lam": 0.5},
+                {"learning_rate": 0.1, "lam": 0.4},
+                {"learning_rate": 1e-3, "lam": 1.0},
             ),
             (0, 1, 2),
             _QUARTER,
