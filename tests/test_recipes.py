@@ -1,0 +1,178 @@
+"""Recipes and the catalog: what they refuse, and what they build."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+import keras_bregman as kb
+from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.data import Dataset, Inputs
+from experiments.recipes import Recipe, parse_change
+
+GRAY = Inputs((28, 28, 1), (0.5,), (0.5,))
+COLOR = Inputs((32, 32, 3), (0.5,) * 3, (0.25,) * 3)
+PLAIN = Recipe("Some LinBreg, 0.1", "mlp", "mnist", "LinBreg", 0.1, lam=0.2)
+DECLARED = [
+    (experiment, scale, recipe)
+    for experiment in EXPERIMENTS.values()
+    for scale in SCALES
+    for recipe in experiment.at(scale)[0]
+]
+
+
+def images(name):
+    """A dataset of which only the shapes are there."""
+    inputs = COLOR if name == "cifar10" else GRAY
+    return Dataset(name, *(np.empty(0),) * 6, 10, inputs)
+
+
+class TestRecipe:
+    @pytest.mark.parametrize("recipe", [PLAIN, *(r for _, _, r in DECLARED)])
+    def test_it_comes_back_from_a_result_file(self, recipe):
+        fields = json.loads(json.dumps(dataclasses.asdict(recipe)))
+        again = Recipe(**fields)
+        assert again == recipe and repr(again) == repr(recipe)
+
+    def test_slug(self):
+        assert PLAIN.slug == "some-linbreg-0.1"
+        assert PLAIN.changed(label="a/../B (c)").slug == "a-..-b-c"
+
+    def test_changed(self):
+        assert PLAIN.changed(lam=0.3) == dataclasses.replace(PLAIN, lam=0.3)
+        with pytest.raises(ValueError, match="no 'lambda'; it has label, mod"):
+            PLAIN.changed(**{"lambda": 0.3})
+
+    @pytest.mark.parametrize(
+        ("field", "value", "message"),
+        [
+            ("model", "vgg19", "one of mlp, convnet, resnet18, vgg13, vgg16"),
+            ("data", "svhn", "one of digits, mnist"),
+            ("optimizer", "sgd", "one of SGD, Adam, ProxGD"),
+            ("epochs", 0, "greater than 0"),
+            ("epochs", 2.5, "of type int"),
+            ("epochs", "ten", "of type int"),
+            ("epochs", True, "of type int"),
+            ("batch_size", -1, "greater than 0"),
+            ("width", 0.0, "greater than 0"),
+            ("width", float("nan"), "greater than 0"),
+            ("learning_rate", 0, "greater than 0"),
+            ("lam", None, "of type float"),
+            ("start", "conv", r"of type float \| dict"),
+            ("augment", 1, "of type bool"),
+            ("examples", 0.5, r"of type int \| None"),
+            ("probe_steps", 5, "of type tuple"),
+        ],
+    )
+    def test_what_no_recipe_can_have(self, field, value, message):
+        with pytest.raises(ValueError, match=rf"`{field}` must be.*{message}"):
+            PLAIN.changed(**{field: value})
+
+    @pytest.mark.parametrize(
+        ("text", "change"),
+        [
+            ("epochs=5", ("epochs", 5)),
+            (" lam = 1e-3 ", ("lam", 1e-3)),
+            ("data=digits", ("data", "digits")),
+            (
+                "start={'conv': 1.0, '': 0.01}",
+                ("start", {"conv": 1.0, "": 0.01}),
+            ),
+            ("batch_norm=False", ("batch_norm", False)),
+            ("probe_steps=(1, 10)", ("probe_steps", (1, 10))),
+            ("label=a = b", ("label", "a = b")),
+            ("examples=None", ("examples", None)),
+        ],
+    )
+    def test_a_change_on_the_command_line(self, text, change):
+        assert parse_change(text) == change
+        PLAIN.changed(**dict([change]))
+
+    @pytest.mark.parametrize("text", ["epochs", "=5", "epoch=5", ""])
+    def test_no_change(self, text):
+        with pytest.raises(ValueError, match="NAME=VALUE with a NAME of label"):
+            parse_change(text)
+
+    def test_optimizers(self):
+        def built(name, **changes):
+            return PLAIN.changed(optimizer=name, **changes).build_optimizer()
+
+        for name in ("SGD", "Adam"):
+            assert type(built(name)) is getattr(keras.optimizers, name)
+        for name in ("LinBreg", "AdaBreg", "ProxGD"):
+            optimizer = built(name)
+            assert type(optimizer) is getattr(kb, name)
+            assert optimizer.regularizer.lam == 0.2
+        for name in ("SGD", "LinBreg"):
+            optimizer = built(name, momentum=0.75, learning_rate=0.5)
+            assert optimizer.momentum == 0.75
+            assert float(optimizer.learning_rate) == 0.5
+
+    def test_the_start_depends_on_the_seed_alone(self):
+        def start(optimizer, seed):
+            recipe = PLAIN.changed(optimizer=optimizer, width=0.1)
+            return recipe.build_model(images("mnist"), seed).get_weights()
+
+        first = start("LinBreg", 0)
+        for a, b in zip(first, start("SGD", 0), strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(first[0], start("LinBreg", 1)[0])
+
+    def test_the_start_is_as_described(self):
+        def kernel(**changes):
+            model = PLAIN.changed(**changes).build_model(images("mnist"), 0)
+            return model.get_layer("dense1").get_weights()[0]
+
+        once, twice = kernel(start=0.05), kernel(start=0.05, start_scale=2.0)
+        assert np.mean(once != 0) == pytest.approx(0.05, rel=0.1)
+        np.testing.assert_allclose(2 * once, twice, rtol=1e-6)
+        balanced = kernel(start=0.05, start_method="balanced")
+        assert set((balanced != 0).sum(0)) == {round(0.05 * 784)}
+        assert kernel(start={"logits": 0.05}).all()
+
+
+class TestCatalog:
+    def test_labels_are_unique_where_they_are_read(self):
+        for experiment in EXPERIMENTS.values():
+            labels = [recipe.label for recipe in experiment.recipes]
+            assert len(set(labels)) == len(labels)
+
+    def test_recipes_that_share_a_file_are_the_same(self):
+        files = {}
+        for experiment, scale, recipe in DECLARED:
+            place = scale, experiment.family, recipe.slug
+            assert repr(files.setdefault(place, recipe)) == repr(recipe)
+        # the perceptron's SGD and LinBreg are in two figures
+        assert len(files) < len(DECLARED)
+
+    def test_small_is_no_more_work(self):
+        for experiment in EXPERIMENTS.values():
+            for full, small in zip(
+                experiment.recipes, experiment.at("small")[0], strict=True
+            ):
+                assert full.label == small.label
+                assert small.epochs <= full.epochs
+                assert small.width <= full.width
+                assert small != full
+
+    def test_changes_of_small_recipes_meet_one(self):
+        for experiment in EXPERIMENTS.values():
+            labels = {recipe.label for recipe in experiment.recipes}
+            assert set(experiment.small_recipes) <= labels
+
+    def test_every_recipe_builds(self):
+        models, starts = {}, set()
+        for _, _, recipe in DECLARED:
+            recipe.build_optimizer()
+            kind = recipe.model, recipe.batch_norm
+            if kind not in models:
+                tiny = recipe.changed(width=0.02)
+                models[kind] = tiny.build_model(images(recipe.data), 0)
+            start = kind, repr(recipe.start), recipe.start_method
+            if start not in starts:
+                # refuses expressions that take no kernel
+                kb.sparsify(models[kind], recipe.start, recipe.start_method, 0)
+                starts.add(start)
+        assert len(starts) > len(models) >= 5
