@@ -11,9 +11,7 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from experiments import results
-from experiments.data import Inputs
-from experiments.models import mlp
+from experiments import results, throughput
 from keras_bregman._table import table
 
 # the variables of a ResNet-18 with a 10-class head: 11 million weights
@@ -166,56 +164,12 @@ def _runner(mode, optimizer, variables, gradients):
     )
 
 
-def fit_throughput(repeats: int = 5, examples: int = 55_000) -> list[dict]:
-    """Times `model.fit` on the MLP, against Adam, all in turn.
-
-    Returns:
-        One dict per optimizer: `optimizer`, examples per second (`rate`) and
-        its `ratio` to Keras' Adam.
-    """
-    generator = np.random.default_rng(0)
-    x = generator.integers(0, 256, (examples, 28, 28, 1), "uint8")
-    y = generator.integers(0, 10, examples)
-    makers = {
-        "Adam": lambda: keras.optimizers.Adam(0.001),
-        "LinBreg": lambda: kb.LinBreg(0.1, LAM),
-        "LinBreg momentum": lambda: kb.LinBreg(0.1, LAM, momentum=0.9),
-        "AdaBreg": lambda: kb.AdaBreg(0.001, LAM),
-    }
-    models = {}
-    for name, make in makers.items():
-        model = mlp(Inputs((28, 28, 1), (0.5,), (0.5,)))
-        kb.sparsify(model, 0.01, seed=0)
-        model.compile(
-            make(),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        model.fit(x[:1280], y[:1280], batch_size=128, verbose=0)
-        models[name] = model
-    rates: dict[str, list[float]] = {name: [] for name in models}
-    for _ in range(repeats):
-        for name, model in models.items():
-            start = time.perf_counter()
-            model.fit(x, y, batch_size=128, verbose=0)
-            rates[name].append(examples / (time.perf_counter() - start))
-    adam = statistics.median(rates["Adam"])
-    return [
-        {
-            "optimizer": name,
-            "rate": statistics.median(values),
-            "ratio": statistics.median(values) / adam,
-        }
-        for name, values in rates.items()
-    ]
-
-
 def report(out: pathlib.Path | None, repeats: int) -> None:
     """Runs both benchmarks and prints them; writes them to `out` if given."""
     result = {
         "backend": keras.config.backend(),
         "steps": step_costs(repeats),
-        "fit": fit_throughput(),
+        "fit": throughput.measure(),
         **results.provenance(),
     }
     print(describe([result]))
@@ -239,7 +193,14 @@ def describe(results: list[dict]) -> str:
         for s in r["steps"]
     ]
     rates = [
-        (f["optimizer"], r["backend"], f"{f['rate']:,.0f}", f"{f['ratio']:.2f}")
+        (
+            f["network"],
+            f["optimizer"],
+            r["backend"],
+            f"{f['rate']:,.0f}",
+            f"{f['ratio']:.2f}",
+            f"{f['waiting']:.0%}",
+        )
         for r in results
         for f in r["fit"]
     ]
@@ -250,6 +211,16 @@ def describe(results: list[dict]) -> str:
                 steps,
             ),
             "",
-            table(("fit", "backend", "examples/s", "of Adam's"), rates),
+            table(
+                (
+                    "fit",
+                    "optimizer",
+                    "backend",
+                    "examples/s",
+                    "of Adam's",
+                    "waiting",
+                ),
+                rates,
+            ),
         ]
     )

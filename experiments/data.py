@@ -168,6 +168,20 @@ def load(
     )
 
 
+def noise(name: str, examples: int) -> Dataset:
+    """Random images and labels in a dataset's shapes, to time things with.
+
+    Args:
+        name: One of `NAMES`.
+        examples: Number of images in each of the splits.
+    """
+    inputs = _DIGITS if name == "digits" else _SPECS[name].inputs
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (examples, *inputs.shape), "uint8")
+    y = generator.integers(0, 10, examples)
+    return Dataset(name, x, y, x, y, x, y, 10, inputs)
+
+
 def _digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits

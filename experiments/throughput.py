@@ -1,0 +1,121 @@
+"""What `model.fit` makes of a network: examples a second, time lost waiting."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import keras
+
+from experiments.data import Dataset, noise
+from experiments.recipes import Recipe
+from experiments.stream import batches
+
+
+class Network(NamedTuple):
+    """One network to time.
+
+    Attributes:
+        title: Its name in the table.
+        recipe: How Adam trains it; the others share all but the optimizer.
+        steps: Steps in one measurement.
+    """
+
+    title: str
+    recipe: Recipe
+    steps: int
+
+
+NETWORKS = (
+    Network("perceptron", Recipe("", "mlp", "mnist", "Adam", 1e-3), 400),
+    Network(
+        "ConvNet", Recipe("", "convnet", "fashion_mnist", "Adam", 1e-3), 30
+    ),
+    Network(
+        "ResNet-18, width 1/4",
+        Recipe(
+            "", "resnet18", "cifar10", "Adam", 1e-3, width=0.25, augment=True
+        ),
+        15,
+    ),
+)
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "Adam": {},
+    "LinBreg": {"optimizer": "LinBreg", "learning_rate": 0.1, "lam": 0.1},
+    "LinBreg momentum": {
+        "optimizer": "LinBreg",
+        "learning_rate": 0.1,
+        "lam": 0.1,
+        "momentum": 0.9,
+    },
+    "AdaBreg": {"optimizer": "AdaBreg", "lam": 0.1},
+}
+
+
+def measure(
+    networks: tuple[Network, ...] = NETWORKS, repeats: int = 5
+) -> list[dict[str, Any]]:
+    """Times every optimizer on every network, all in turn.
+
+    Returns:
+        One dict per network and optimizer: `network`, `optimizer`, examples
+        per second (`rate`, median), its `ratio` to Adam's, and `waiting`, the
+        share of the time that goes when one prepared batch is repeated. On
+        JAX without a GPU the perceptron only.
+    """
+    return [row for network in networks for row in _measure(network, repeats)]
+
+
+def _measure(network, repeats):
+    steps, batch_size = network.steps, network.recipe.batch_size
+    dataset = noise(network.recipe.data, 20 * batch_size)
+    models = {
+        name: network.recipe.changed(**changes).build_model(dataset, seed=0)
+        for name, changes in OPTIMIZERS.items()
+    }
+    sources = {"stream": _stream(network, dataset), "same": _same(dataset)}
+    times: dict[tuple[str, str], list[float]] = {}
+    for repeat in range(repeats + 1):
+        for (name, model), (kind, source) in itertools.product(
+            models.items(), sources.items()
+        ):
+            # the first round compiles
+            seconds = _fit(model, source, steps if repeat else 2)
+            if repeat:
+                times.setdefault((name, kind), []).append(seconds)
+    seconds = {key: statistics.median(values) for key, values in times.items()}
+    return [
+        {
+            "network": network.title,
+            "optimizer": name,
+            "rate": steps * batch_size / seconds[name, "stream"],
+            "ratio": seconds["Adam", "stream"] / seconds[name, "stream"],
+            "waiting": max(
+                0.0, 1 - seconds[name, "same"] / seconds[name, "stream"]
+            ),
+        }
+        for name in OPTIMIZERS
+    ]
+
+
+def _stream(network, dataset: Dataset):
+    recipe = network.recipe
+    return batches(
+        dataset.x_train,
+        dataset.y_train,
+        recipe.batch_size,
+        seed=0,
+        augment=recipe.augment,
+    )
+
+
+def _same(dataset: Dataset):
+    return itertools.repeat((dataset.x_train[:128], dataset.y_train[:128]))
+
+
+def _fit(model: keras.Model, source, steps: int) -> float:
+    start = time.perf_counter()
+    model.fit(source, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return time.perf_counter() - start
