@@ -1,7 +1,5 @@
-"""The demo, its result files, the SavedModel check and the benchmark."""
+"""The demo, the SavedModel check and the benchmark."""
 
-import errno
-import json
 import os
 import pathlib
 import subprocess
@@ -11,9 +9,10 @@ import keras
 import numpy as np
 import pytest
 
-import keras_bregman as kb
-from experiments import bench, demo, runs, savedmodel
+from experiments import bench, demo, results, savedmodel, throughput
 from experiments.data import load
+from experiments.recipes import Recipe
+from experiments.training import train
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -28,58 +27,14 @@ def _command(*arguments, **environment):
     )
 
 
-def _linbreg(**changes):
-    return runs.Run("LinBreg", "digits", "LinBreg", 0.1, 0.04, **changes)
-
-
 def test_all_runs_of_a_plan_start_from_the_same_weights():
     dataset = load("digits")
-    plan = demo.plan("digits", seed=3)
+    plan = demo.plan("digits")
     assert len(plan) == 5
-    start, *others = (run.build_model(dataset).get_weights() for run in plan)
+    start, *others = (r.build_model(dataset, 3).get_weights() for r in plan)
     for other in others:
         for a, b in zip(start, other, strict=True):
             np.testing.assert_array_equal(a, b)
-
-
-def test_a_run_learns_sparsely_and_its_result_says_how(tmp_path):
-    run = _linbreg(epochs=25, batch_size=32, seed=1)
-    model, result = runs.train(run, load("digits"))
-    assert result["test"]["accuracy"] > 0.9
-    assert result["test"]["density"] == kb.density(model) < 0.15
-    history = result["history"]
-    assert history["density"][0] < 0.06
-    assert history["density"][-1] == result["test"]["density"]
-    assert {len(values) for values in history.values()} == {25}
-    runs.save(result, tmp_path / "new" / "result.json")
-    read = json.loads((tmp_path / "new" / "result.json").read_text())
-    assert read == result
-    assert runs.Run(**read["config"]) == run
-    assert read["versions"]["keras"] == keras.__version__
-    assert read["hardware"]["cores"] == os.cpu_count()
-
-
-def test_a_run_is_repeatable():
-    histories = [
-        runs.train(_linbreg(epochs=2), load("digits"))[1]["history"]
-        for _ in range(2)
-    ]
-    assert histories[0] == histories[1]
-
-
-def test_a_full_disk_leaves_the_old_result(tmp_path, monkeypatch):
-    path = tmp_path / "result.json"
-    runs.save({"epochs": 1}, path)
-
-    def full(*args, **kwargs):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(json, "dump", full)
-    with pytest.raises(OSError, match="No space left"):
-        runs.save({"epochs": 2}, path)
-    monkeypatch.undo()
-    assert json.loads(path.read_text()) == {"epochs": 1}
-    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.tensorflow
@@ -88,12 +43,14 @@ def test_the_demo_command(tmp_path):
         "demo", "--epochs=1", "--seeds", "4", "--out", str(tmp_path)
     )
     assert done.returncode == 0, done.stderr
-    for run in demo.plan("digits", seed=4):
-        assert run.label in done.stdout
-        assert (tmp_path / f"{run.slug}.json").exists()
+    found = [
+        results.read(tmp_path / f"{recipe.slug}-seed4.json")
+        for recipe in demo.plan("digits")
+    ]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "the same predictions on 300 test images" in done.stdout
-    assert demo.comparison(demo.read_results(tmp_path)) in done.stdout
+    assert demo.comparison(found) in done.stdout
+    assert all(Recipe(**r["recipe"]).epochs == 1 for r in found)
 
 
 @pytest.mark.tensorflow
@@ -114,8 +71,10 @@ def test_a_missing_dataset_ends_the_demo_before_training(tmp_path):
 
 @pytest.mark.tensorflow
 def test_a_saved_model_that_differs_is_found_out(tmp_path):
-    model = _linbreg().build_model(load("digits"))
-    inputs = np.ones((3, 64), "float32")
+    dataset = load("digits")
+    model = demo.plan("digits")[2].build_model(dataset, 0)
+    inputs = dataset.x_test[:3]
+    assert inputs.dtype == np.uint8
     savedmodel.export(model, tmp_path / "model")
     check = savedmodel.check_in_fresh_process
     assert check(model, tmp_path / "model", inputs) <= 1e-5
@@ -139,13 +98,16 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     assert slots["LinBreg"] == pytest.approx(dual)
     assert slots["LinBreg momentum"] == pytest.approx(1 + dual)
     assert slots["AdaBreg"] == pytest.approx(2 + dual)
-    result = {
-        "backend": keras.config.backend(),
-        "steps": steps,
-        "fit": bench.fit_throughput(repeats=1, examples=1280),
-    }
+    recipe = throughput.NETWORKS[0].recipe.changed(width=0.1)
+    tiny = throughput.Network("tiny", recipe, steps=3)
+    fit = throughput.measure((tiny,), repeats=1)
+    assert [f["optimizer"] for f in fit] == list(throughput.OPTIMIZERS)
+    assert fit[0]["ratio"] == 1
+    assert all(f["rate"] > 0 and 0 <= f["waiting"] < 1 for f in fit)
+    result = {"backend": keras.config.backend(), "steps": steps, "fit": fit}
     text = bench.describe([result])
     assert all(name in text for name in bench.STEP_PAIRS)
+    assert text.count("tiny") == len(fit)
 
 
 def test_resnet18_has_eleven_million_weights():
@@ -156,10 +118,12 @@ def test_resnet18_has_eleven_million_weights():
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set"
 )
-@pytest.mark.parametrize("run", demo.plan("mnist", epochs=3)[2:])
-def test_real_mnist(run):
+@pytest.mark.parametrize(
+    "recipe", demo.plan("mnist", epochs=3)[2:], ids=lambda r: r.slug
+)
+def test_real_mnist(recipe, tmp_path):
     """Within a few points of what 40 epochs reach, at fewer weights still."""
-    _, result = runs.train(run, load("mnist"))
-    adam = run.optimizer == "AdaBreg"
+    _, result = train(recipe, 0, load("mnist"), tmp_path / "run.npz")
+    adam = recipe.optimizer == "AdaBreg"
     assert result["test"]["accuracy"] > (0.955 if adam else 0.92)
     assert result["test"]["density"] < (0.35 if adam else 0.05)
