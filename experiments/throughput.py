@@ -112,7 +112,9 @@ def _stream(network, dataset: Dataset):
 
 
 def _same(dataset: Dataset):
-    return itertools.repeat((dataset.x_train[:128], dataset.y_train[:128]))
+    # a generator, as the stream is: Keras takes no other iterator
+    while True:
+        yield dataset.x_train[:128], dataset.y_train[:128]
 
 
 def _fit(model: keras.Model, source, steps: int) -> float:
