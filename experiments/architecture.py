@@ -107,32 +107,22 @@ def _block(axis: Axes, x: int, height: float, thickness: float, layer: Layer):
     dx, dy = (0.22 * height, 0.16 * height) if image else (0.05, 0.03)
     left, right = x - thickness / 2 - 0.05, x + thickness / 2 - 0.05
     low, high = -height / 2, height / 2
-    faces = {
-        0.75: [(left, low), (right, low), (right, high), (left, high)],
-        0.45: [
-            (left, high),
-            (right, high),
-            (right + dx, high + dy),
-            (left + dx, high + dy),
-        ],
-        0.6: [
-            (right, low),
-            (right + dx, low + dy),
-            (right + dx, high + dy),
-            (right, high),
-        ],
-    }
-    for alpha, corners in faces.items():
-        axis.add_patch(Polygon(corners, facecolor="white", edgecolor="none"))
-        axis.add_patch(
-            Polygon(
-                corners,
-                facecolor=(color, alpha),
-                edgecolor="white",
-                linewidth=0.8,
-                joinstyle="round",
-            )
-        )
+    # each face from two opposite edges, the darker the nearer
+    for alpha, (a, b), (c, d) in (
+        (0.75, ((left, low), (right, low)), ((right, high), (left, high))),
+        (
+            0.45,
+            ((left, high), (right, high)),
+            ((right + dx, high + dy), (left + dx, high + dy)),
+        ),
+        (
+            0.6,
+            ((right, low), (right + dx, low + dy)),
+            ((right + dx, high + dy), (right, high)),
+        ),
+    ):
+        look = {"edgecolor": "white", "linewidth": 0.8}
+        axis.add_patch(Polygon([a, b, c, d], facecolor=(color, alpha), **look))
 
 
 def _caption(layer):

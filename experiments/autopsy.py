@@ -49,22 +49,9 @@ def draw_steps(rows: Sequence[Row]) -> Figure:
         key=lambda row: row.recipe.learning_rate,
     )
     taus = [row.recipe.learning_rate for row in rows]
-    steps = [found["step"] for found in _steps_of(rows[0])[0]]
-    for i, step in enumerate(steps):
-        color = _STEP_COLOURS[i % len(_STEP_COLOURS)]
-        name = f"after {step:,} step{'s' if step > 1 else ''}"
-        _spread(left, taus, [_probed(row, i, "density") for row in rows], color)
-        _spread(
-            right,
-            taus,
-            [_probed(row, i, "accuracy") for row in rows],
-            color,
-            name,
-        )
-    at_end = [[h[-1] for h in row.histories("density")] for row in rows]
-    best = [[max(h) for h in row.histories("val_accuracy")] for row in rows]
-    _spread(left, taus, at_end, RED)
-    _spread(right, taus, best, RED, f"after {rows[0].recipe.epochs} epochs")
+    for name, color, density, accuracy in _moments(rows):
+        _spread(left, taus, density, color, name)
+        _spread(right, taus, accuracy, color, name)
     log_percent(left)
     left.set_ylabel("weights that are not 0, in %")
     right.set_ylabel("validation accuracy in %")
@@ -76,15 +63,33 @@ def draw_steps(rows: Sequence[Row]) -> Figure:
     return figure
 
 
+def _moments(rows):
+    """Name, colour, and by row and seed density and accuracy of each line."""
+    for i, found in enumerate(_steps_of(rows[0])[0]):
+        step = found["step"]
+        yield (
+            f"after {step:,} step{'s' if step > 1 else ''}",
+            _STEP_COLOURS[i % len(_STEP_COLOURS)],
+            *(
+                [[steps[i][key] for steps in _steps_of(row)] for row in rows]
+                for key in ("density", "accuracy")
+            ),
+        )
+    yield (
+        f"after {rows[0].recipe.epochs} epochs",
+        RED,
+        *(
+            [[curve[-1] for curve in row.histories(key)] for row in rows]
+            for key in ("density", "val_accuracy")
+        ),
+    )
+
+
 def _steps_of(row):
     return [r["probes"].get("steps") or [] for r in row.results.values()]
 
 
-def _probed(row, index, key):
-    return [found[index][key] for found in _steps_of(row)]
-
-
-def _spread(axis, places, values, color, label=None):
+def _spread(axis, places, values, color, label):
     """A line through the means, with the range of the seeds around it."""
     import numpy as np
 

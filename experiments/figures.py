@@ -115,7 +115,7 @@ SPECS = (
     *(
         Spec(
             table,
-            f"{EXPERIMENTS[table].title}: by epoch",
+            f"Table {table[-1]} by epoch: {EXPERIMENTS[table].title}",
             table,
             _curves("val_accuracy", "density", log_density=True),
         )
@@ -203,7 +203,7 @@ def _note(rows):
     else:
         text = f"Line: mean over {wanted} seeds; band: their range."
     short = [
-        f"{row.label} {len(row.results)} of {wanted}"
+        f"{row.label} ({len(row.results)} of {wanted})"
         for row in rows
         if len(row.results) < wanted
     ]

@@ -37,16 +37,16 @@ def _verdicts(content):
 
 def _section(section: Section) -> Iterator[str]:
     yield f"## {section.title}"
+    for caption, table in section.tables:
+        yield caption
+        if table is not None:
+            yield _table(table)
     for drawn in section.figures:
         if drawn.images:
             yield f"![{drawn.title}](figures/{drawn.name}.svg)"
             yield drawn.note
         else:
-            yield f"{drawn.title}: {drawn.note}"
-    for caption, table in section.tables:
-        yield caption
-        if table is not None:
-            yield _table(table)
+            yield f"{drawn.title}. {drawn.note}"
 
 
 def _gaps(content):

@@ -27,7 +27,7 @@ p { max-width: 42rem; margin: .6rem 0; }
 table { border-collapse: collapse; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding-bottom: .4rem; white-space: nowrap; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap; }
+th, td { padding: .25rem .45rem; text-align: right; white-space: nowrap; }
 th { font-weight: 600; }
 td:first-child, thead th:first-child { text-align: left; }
 thead tr:last-child th { border-bottom: 1px solid #999; }
@@ -101,20 +101,20 @@ def _verdicts(content):
 
 def _section(section: Section) -> Iterator[str]:
     yield f"<h2>{_text(section.title)}</h2>"
-    yield '<div class="figures">'
-    for drawn in section.figures:
-        yield _figure(drawn)
-    yield "</div>"
     for caption, table in section.tables:
         if table is None:
             yield f'<p class="note">{_text(caption)}</p>'
         else:
             yield _table(table, caption)
+    yield '<div class="figures">'
+    for drawn in section.figures:
+        yield _figure(drawn)
+    yield "</div>"
 
 
 def _figure(drawn: Drawn) -> str:
     if not drawn.images:
-        text = f"{drawn.title}: {drawn.note}"
+        text = f"{drawn.title}. {drawn.note}"
         return f'<p class="note">{_text(text)}</p>'
     source = base64.b64encode(drawn.images["svg"]).decode()
     kind = "wide" if drawn.width > 7 else "one"

@@ -39,17 +39,7 @@ def write(
         RuntimeError: If the model for Figure 1 cannot be built.
     """
     archive = Archive(source)
-    judged = verdicts.judge_all(archive)
-    drawn = [figures.figure1(), *figures.draw_all(archive)]
-    content = document.build(archive, judged, drawn)
-    files = {
-        "report.md": markdown.render(content).encode(),
-        "index.html": page.render(content).encode(),
-        "report.json": _dump(_data(archive, judged, drawn)).encode(),
-    }
-    for figure in drawn:
-        for suffix, image in figure.images.items():
-            files[f"figures/{figure.name}.{suffix}"] = image
+    files = _contents(archive)
     for name, data in files.items():
         _write(out / name, data)
     for name in figures.file_names():
@@ -58,6 +48,24 @@ def write(
     for why in archive.damaged.values():
         print(why, file=sys.stderr)
     return len(archive.damaged)
+
+
+def _contents(archive: Archive) -> dict[str, bytes]:
+    """What is written, by name."""
+    judged = verdicts.judge_all(archive)
+    drawn = [figures.figure1(), *figures.draw_all(archive)]
+    content = document.build(archive, judged, drawn)
+    images = {
+        f"figures/{figure.name}.{suffix}": image
+        for figure in drawn
+        for suffix, image in figure.images.items()
+    }
+    return {
+        "report.md": markdown.render(content).encode(),
+        "index.html": page.render(content).encode(),
+        "report.json": _dump(_data(archive, judged, drawn)).encode(),
+        **images,
+    }
 
 
 def _write(path, data):

@@ -33,14 +33,15 @@ class Table(NamedTuple):
 
 
 def build(name: str, rows: list[Row]) -> Table:
-    """Ours, and beside it what the report and the paper print, if anything."""
+    """Ours, and beside full runs what the report and the paper print."""
+    full = rows[0].scale == "full"
     groups = [
         ("", ("optimizer", "tau", "lambda")),
         ("ours", (*_HEADS, "n")),
     ]
     printed = []
     for source, lookup in (("report", report_of), ("paper", paper_of)):
-        if any(lookup(name, row.label) for row in rows):
+        if full and any(lookup(name, row.label) for row in rows):
             groups.append((source, _HEADS))
             printed.append(lookup)
     return Table(

@@ -111,7 +111,9 @@ def test_a_full_cell_is_never_filled_from_a_small_run(written):
     assert full.count("no full run yet") == 3 * 4
     assert full.count("0 of 3") == 4
     assert "no full run yet" not in small and "90.00" in small
-    assert "ResNet-18 on CIFAR-10: by epoch: No full run yet." in section
+    title = "Table 2 by epoch: ResNet-18 on CIFAR-10"
+    assert f"{title}. No full run yet." in section
+    assert f"- Not drawn: {title}\n" in text
     (verdict,) = (v for v in data["verdicts"] if v["key"] == "e")
     assert verdict["outcome"] == verdicts.OPEN
     assert verdict["scale"] == "small"
@@ -119,7 +121,7 @@ def test_a_full_cell_is_never_filled_from_a_small_run(written):
 
 def test_the_report_and_the_paper_stand_beside_ours(written):
     text = (written / "out" / "report.md").read_text()
-    ours = "| LinBreg | 0.1 | 0.1 | 10.00 ± 0.00 | 90.00 ± 0.00 | 95.00 ± 0.00"
+    ours = "10.00 ± 0.00 | 90.00 ± 0.00 | 95.00 ± 0.00"
     printed = "| 2 of 3 | 51.8 | 87.1 | 94.1 | 1.9 | 89.2 | 91.1 |"
     assert f"{ours} {printed}" in text
     # Tables 3 and 4 are the report's own, for either group of rows
@@ -186,7 +188,7 @@ def test_a_damaged_file_is_named_and_not_used(tmp_path, no_images, capsys):
 
 def test_a_result_of_another_recipe_is_named_and_not_used(tmp_path):
     first, second, third = put(tmp_path, "table1", only=("AdaBreg",))
-    for path, change in ((first, {"lam": 0.4}), (second, {"gone": 1})):
+    for path, change in ((first, {"momentum": 0.4}), (second, {"gone": 1})):
         result = results.read(path)
         result["recipe"].update(change)
         results.save(result, path)
@@ -194,7 +196,7 @@ def test_a_result_of_another_recipe_is_named_and_not_used(tmp_path):
     archive = Archive(tmp_path)
     assert archive.row("table1", "AdaBreg", "full").runs == "0 of 3"
     reasons = list(archive.stale.values())
-    assert reasons[0] == "lam is 0.4, the catalog has 0.5"
+    assert reasons[0] == "momentum is 0.4, the catalog has 0.0"
     assert reasons[1] == "gone is 1, the catalog has null"
     assert "renamed" in list(archive.stale)[2]
 
