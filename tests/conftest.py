@@ -56,3 +56,15 @@ def file_size_limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
     return limit
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory):
+    """The model and the result of `helpers.TINY`, trained in one go."""
+    from helpers import TINY
+
+    from experiments.data import load
+    from experiments.training import train
+
+    path = tmp_path_factory.mktemp("unbroken") / "run.npz"
+    return train(TINY, 0, load("digits"), path)

@@ -1,4 +1,4 @@
-"""What the tests of the optimizers share: models, data, ways to train."""
+"""What the tests share: models, data, ways to train."""
 
 from functools import partial
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_bregman as kb
+from experiments.recipes import Recipe
 
 BACKEND = keras.config.backend()
 
@@ -120,3 +121,30 @@ def assert_untouched(after, before, lam, what=""):
         bound = np.where(old == 0, 0, 2 * eps * (np.abs(old) + lam))
         worst = np.abs(new - old).max()
         assert (np.abs(new - old) <= bound).all(), (what, path, worst)
+
+
+# a run of seconds in which everything happens that a resumed one must not
+# miss: momentum, augmentation, a learning rate that falls every other epoch
+TINY = Recipe(
+    "Tiny",
+    "mlp",
+    "digits",
+    "LinBreg",
+    0.1,
+    lam=0.02,
+    momentum=0.9,
+    start=0.2,
+    width=0.1,
+    augment=True,
+    epochs=4,
+    batch_size=60,
+    examples=256,
+    patience=1,
+    threshold=0.5,
+)
+
+
+def outcome(result):
+    """What has to be the same however often a run was broken off."""
+    names = ("recipe", "seed", "best_epoch", "test", "history", "probes")
+    return {name: result[name] for name in names}
