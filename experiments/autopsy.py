@@ -32,7 +32,7 @@ _STARTS = {
     "dense": ("dense convolutions", GREY, (0, (1.2, 1.2))),
 }
 _BY_LAYER = {
-    "gradient_norm": "gradient norm at step 1 (gap: overflow)",
+    "gradient_norm": "gradient norm at step 1\n(gap: overflow)",
     "dead_units": "dead units before step 1, in %",
 }
 _BY_EPOCH = ("density", "loss")
@@ -59,7 +59,7 @@ def draw_steps(rows: Sequence[Row]) -> Figure:
     for axis in (left, right):
         axis.set_xscale("log")
         axis.set_xlabel("tau")
-    legend_below(figure, right, 5)
+    legend_below(figure, right)
     return figure
 
 
@@ -140,7 +140,7 @@ def draw_starts(rows: Sequence[Row]) -> Figure:
     panels[0, 0].set_yscale("log")
     panels[1, 0].set_ylim(-3, 103)
     log_percent(panels[2, 0])
-    legend_below(figure, panels[0, 0], 4)
+    legend_below(figure, panels[0, 0])
     return figure
 
 

@@ -110,13 +110,16 @@ def draw(
             log_percent(axis)
         else:
             axis.set_ylim(bottom=0)
-    legend_below(figure, panels[0], 3 if len(keys) == 1 else 4)
+    legend_below(figure, panels[0])
     return figure
 
 
-def legend_below(figure: Figure, axis: Axes, most: int) -> None:
-    """The lines of an axis, in rows of equal length of at most so many."""
+def legend_below(figure: Figure, axis: Axes) -> None:
+    """The lines of an axis, in as few rows of equal length as fit."""
     handles, labels = axis.get_legend_handles_labels()
+    # about 15 letters an inch, and a line is as long as 9
+    room = int(15 * figure.get_figwidth())
+    most = max(1, room // (max(map(len, labels)) + 9))
     rows = math.ceil(len(labels) / most)
     figure.legend(
         handles,
