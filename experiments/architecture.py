@@ -121,8 +121,14 @@ def _block(axis: Axes, x: int, height: float, thickness: float, layer: Layer):
             ((right + dx, high + dy), (right, high)),
         ),
     ):
-        look = {"edgecolor": "white", "linewidth": 0.8}
-        axis.add_patch(Polygon([a, b, c, d], facecolor=(color, alpha), **look))
+        axis.add_patch(
+            Polygon(
+                [a, b, c, d],
+                facecolor=(color, alpha),
+                edgecolor="white",
+                linewidth=0.8,
+            )
+        )
 
 
 def _caption(layer):
