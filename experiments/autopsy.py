@@ -32,7 +32,7 @@ _STARTS = {
     "dense": ("dense convolutions", GREY, (0, (1.2, 1.2))),
 }
 _BY_LAYER = {
-    "gradient_norm": "gradient norm at step 1\n(gap: overflow)",
+    "gradient_norm": "gradient norm at step 1\n(gap: 0 or overflow)",
     "dead_units": "dead units before step 1, in %",
 }
 _BY_EPOCH = ("density", "loss")
@@ -137,7 +137,7 @@ def draw_starts(rows: Sequence[Row]) -> Figure:
         axis.set_ylabel(text)
     for axis in panels[2:, 1]:
         axis.set_ylabel("")  # the left column says it
-    panels[0, 0].set_yscale("log")
+    panels[0, 0].set_yscale("log", nonpositive="mask")
     panels[1, 0].set_ylim(-3, 103)
     log_percent(panels[2, 0])
     legend_below(figure, panels[0, 0])
