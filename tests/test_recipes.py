@@ -100,7 +100,7 @@ class TestRecipe:
             return PLAIN.changed(optimizer=name, **changes).build_optimizer()
 
         for name in ("SGD", "Adam"):
-            assert type(built(name)) is getattr(keras.optimizers, name)
+            assert isinstance(built(name), getattr(keras.optimizers, name))
         for name in ("LinBreg", "AdaBreg", "ProxGD"):
             optimizer = built(name)
             assert type(optimizer) is getattr(kb, name)
