@@ -63,7 +63,7 @@ def _list(options) -> int:
 
 
 def _report(options) -> int:
-    from experiments.reporting import write
+    from experiments.reporting.write import write
 
     try:
         damaged = write(options.results, options.out)

@@ -42,12 +42,12 @@ def layers(
         start - _array(k.variable)
         for start, k in zip(before, kernels(copy), strict=True)
     ]
-    owners = [k.layer.name for k in kernels(model)]
+    owners = [k.layer.name for k in kernels(model) if k.layer is not None]
     outputs = _activations(model, owners, x)
     return [
         {
             "path": kernel.path,
-            "gradient_norm": finite(np.linalg.norm(gradient)),
+            "gradient_norm": finite(float(np.linalg.norm(gradient))),
             "gradient_max": finite(np.abs(gradient).max()),
             "dead_units": float((np.ptp(_by_unit(output), axis=0) == 0).mean()),
         }

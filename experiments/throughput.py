@@ -82,9 +82,9 @@ def _measure(network, repeats):
             models.items(), sources.items()
         ):
             # the first round compiles
-            seconds = _fit(model, source, steps if repeat else 2)
+            took = _fit(model, source, steps if repeat else 2)
             if repeat:
-                times.setdefault((name, kind), []).append(seconds)
+                times.setdefault((name, kind), []).append(took)
     seconds = {key: statistics.median(values) for key, values in times.items()}
     return [
         {

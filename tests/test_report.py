@@ -10,20 +10,22 @@ import sys
 
 import pytest
 
-from experiments import (
+from experiments import results
+from experiments.__main__ import main
+from experiments.catalog import EXPERIMENTS
+from experiments.reporting import (
     architecture,
     autopsy,
     claims,
     curves,
+    document,
+    figures,
     markdown,
-    reporting,
-    results,
     tables,
     verdicts,
+    write,
 )
-from experiments.__main__ import main
-from experiments.catalog import EXPERIMENTS
-from experiments.cells import Archive, Row
+from experiments.reporting.cells import Archive, Row
 
 
 def result_of(recipe, seed, scale, accuracy=0.9, density=0.1, **changes):
@@ -69,7 +71,7 @@ def written(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     put(folder / "results", "table1", seeds=(0, 1))
     put(folder / "results", "table2", "small")
-    assert reporting.write(folder / "results", folder / "out") == 0
+    assert write.write(folder / "results", folder / "out") == 0
     return folder
 
 
@@ -159,7 +161,7 @@ def test_the_page_needs_nothing_beside_it(written):
 
 
 def test_the_same_results_give_the_same_bytes(written, tmp_path):
-    reporting.write(written / "results", tmp_path)
+    write.write(written / "results", tmp_path)
     made = sorted(p for p in tmp_path.rglob("*") if p.is_file())
     assert len(made) == 3 + 2 * 3
     for path in made:
@@ -170,7 +172,7 @@ def test_the_same_results_give_the_same_bytes(written, tmp_path):
 @pytest.fixture
 def no_images(monkeypatch):
     """Leaves the figures out where they are not the point."""
-    monkeypatch.setattr(reporting.figures, "_render", lambda *_: ({}, 0.0))
+    monkeypatch.setattr(figures, "_render", lambda *_: ({}, 0.0))
 
 
 def test_a_damaged_file_is_named_and_not_used(tmp_path, no_images, capsys):
@@ -219,7 +221,7 @@ def test_a_full_disk_is_said_and_leaves_the_former_report(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(reporting.os, "replace", full)
+    monkeypatch.setattr(results.os, "replace", full)
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "report.md" in error and "No space left" in error
@@ -233,14 +235,14 @@ def test_a_figure_without_results_any_more_is_removed(tmp_path, no_images):
     theirs = tmp_path / "figures" / "mine.png"
     former.touch()
     theirs.touch()
-    reporting.write(tmp_path / "none", tmp_path)
+    write.write(tmp_path / "none", tmp_path)
     assert theirs.exists() and not former.exists()
 
 
 def test_keras_is_imported_for_figure_1_only():
     code = (
-        "import sys, experiments.reporting\n"
-        "experiments.reporting.Archive()\n"
+        "import sys, experiments.reporting.write as write\n"
+        "write.Archive()\n"
         "sys.exit('keras' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=results.ROOT, check=True)
@@ -382,7 +384,7 @@ def test_a_curve_is_the_mean_and_its_band_the_range(tmp_path):
 
 
 def test_an_optimizer_has_one_colour_and_each_recipe_its_own_dashes():
-    for spec in reporting.figures.SPECS:
+    for spec in figures.SPECS:
         if isinstance(spec.draw, functools.partial):  # draws curves
             recipes = EXPERIMENTS[spec.experiment].recipes
             looks = curves.looks(recipes)
@@ -482,5 +484,5 @@ def test_the_digest_has_the_larger_scale_and_no_run_twice(tmp_path):
 
 
 def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):
-    content = reporting.document.build(Archive(tmp_path), [], [])
+    content = document.build(Archive(tmp_path), [], [])
     assert markdown.render(content).endswith("Nothing.\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.cells import Row
-from experiments.curves import (
+from experiments.recipes import Recipe
+from experiments.reporting.cells import Row
+from experiments.reporting.curves import (
     BLUE,
     GREEN,
     GREY,
@@ -19,7 +20,6 @@ from experiments.curves import (
     log_percent,
     whole_numbers,
 )
-from experiments.recipes import Recipe
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

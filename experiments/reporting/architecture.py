@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 from experiments.data import Inputs
+from experiments.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

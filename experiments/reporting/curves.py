@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from experiments.catalog import EXPERIMENTS
-from experiments.cells import Row
 from experiments.recipes import Recipe
+from experiments.reporting.cells import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from experiments.cells import Row
-from experiments.criteria import (
+from experiments.reporting.cells import Row
+from experiments.reporting.criteria import (
     CONFIRMED,
     DENSE,
     EQUAL,
@@ -32,7 +32,7 @@ from experiments.criteria import (
     test,
     val,
 )
-from experiments.published import AS_REPORTED, PAPER, REPORT
+from experiments.reporting.published import AS_REPORTED, PAPER, REPORT
 
 Key = tuple[str, str]
 Rows = Mapping[Key, Row]

@@ -7,11 +7,11 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments import architecture, autopsy, curves
 from experiments.catalog import EXPERIMENTS, SCALES
-from experiments.cells import Archive, Row
-from experiments.published import REPORT
 from experiments.recipes import Recipe
+from experiments.reporting import architecture, autopsy, curves
+from experiments.reporting.cells import Archive, Row
+from experiments.reporting.published import REPORT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

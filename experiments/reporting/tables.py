@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES
-from experiments.cells import Archive, Row
-from experiments.published import (
+from experiments.reporting.cells import Archive, Row
+from experiments.reporting.published import (
     AS_REPORTED,
     REPORT,
     Published,

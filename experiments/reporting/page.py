@@ -7,11 +7,11 @@ import itertools
 from collections.abc import Iterator
 from html import escape
 
-from experiments import document
-from experiments.criteria import RULES
-from experiments.document import Document, Section
-from experiments.figures import Drawn
-from experiments.tables import Table
+from experiments.reporting import document
+from experiments.reporting.criteria import RULES
+from experiments.reporting.document import Document, Section
+from experiments.reporting.figures import Drawn
+from experiments.reporting.tables import Table
 
 _CSS = """
 html { -webkit-text-size-adjust: 100%; }

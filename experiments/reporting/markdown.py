@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from experiments import document
-from experiments.criteria import RULES
-from experiments.document import Document, Section
-from experiments.tables import Table
+from experiments.reporting import document
+from experiments.reporting.criteria import RULES
+from experiments.reporting.document import Document, Section
+from experiments.reporting.tables import Table
 
 
 def render(content: Document) -> str:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
-from experiments import document, figures, markdown, page, results, verdicts
+from experiments import results
 from experiments.catalog import EXPERIMENTS, SCALES
-from experiments.cells import QUANTITIES, Archive, Row
-from experiments.figures import Drawn
-from experiments.published import Published, paper_of, report_of
-from experiments.verdicts import Verdict
+from experiments.reporting import document, figures, markdown, page, verdicts
+from experiments.reporting.cells import QUANTITIES, Archive, Row
+from experiments.reporting.figures import Drawn
+from experiments.reporting.published import Published, paper_of, report_of
+from experiments.reporting.verdicts import Verdict
 
 REPORT = results.ROOT / "experiments" / "report"
 
@@ -41,7 +40,7 @@ def write(
     archive = Archive(source)
     files = _contents(archive)
     for name, data in files.items():
-        _write(out / name, data)
+        results.write_whole(out / name, data)
     for name in figures.file_names():
         if f"figures/{name}" not in files:
             (out / "figures" / name).unlink(missing_ok=True)
@@ -66,20 +65,6 @@ def _contents(archive: Archive) -> dict[str, bytes]:
         "report.json": _dump(_data(archive, judged, drawn)).encode(),
         **images,
     }
-
-
-def _write(path, data):
-    """Whole or not at all; a full disk is said of the file it hit."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)  # mkstemp makes files private
-        os.replace(name, path)
-    except OSError as error:
-        os.unlink(name)
-        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _dump(data: dict[str, Any]) -> str:

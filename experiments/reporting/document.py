@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments import tables
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.cells import Archive
-from experiments.figures import Drawn
-from experiments.tables import Table
-from experiments.verdicts import Verdict
+from experiments.reporting import tables
+from experiments.reporting.cells import Archive
+from experiments.reporting.figures import Drawn
+from experiments.reporting.tables import Table
+from experiments.reporting.verdicts import Verdict
 
 TITLE = "The report, run again"
 INTRODUCTION = (

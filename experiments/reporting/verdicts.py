@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import SCALES
-from experiments.cells import Archive
-from experiments.claims import CLAIMS, Claim
+from experiments.reporting.cells import Archive
+from experiments.reporting.claims import CLAIMS, Claim
 
 OPEN = "open: no full runs yet"
 

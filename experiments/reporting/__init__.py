@@ -1,0 +1,1 @@
+"""Tables, figures and verdicts, written from the result files alone."""
