@@ -299,7 +299,7 @@ def started(*arguments):
         process.communicate()
 
 
-def wait_for(what, process, seconds=300):
+def wait_for(what, process, seconds=120):
     """Polls until `what()` is true; fails if the process ends before."""
     end = time.monotonic() + seconds
     while not what():
