@@ -51,7 +51,8 @@ lint: $(test_ready)
 
 bench: $(test_ready)
 	@set -e; for backend in $(BACKENDS); do \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m experiments bench; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m experiments bench step; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m experiments bench fit; \
 	done
 
 $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python

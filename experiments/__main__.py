@@ -47,7 +47,7 @@ def _demo(options) -> int:
 def _bench(options) -> int:
     from experiments.bench import report
 
-    report(options.out, options.repeats)
+    report(options.what, options.out, options.repeats)
     return 0
 
 
@@ -132,7 +132,12 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser(
         "bench", help="time the optimizers against Keras' own"
     )
-    bench.add_argument("--repeats", type=_positive, default=30)
+    bench.add_argument(
+        "what",
+        choices=("step", "fit"),
+        help="an optimizer step alone, or whole trainings",
+    )
+    bench.add_argument("--repeats", type=_positive, default=5)
     bench.add_argument(
         "--out", type=pathlib.Path, help="result file to write as well"
     )

@@ -164,12 +164,21 @@ def _runner(mode, optimizer, variables, gradients):
     )
 
 
-def report(out: pathlib.Path | None, repeats: int) -> None:
-    """Runs both benchmarks and prints them; writes them to `out` if given."""
+def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
+    """Runs a benchmark and prints it; writes it to `out` if given.
+
+    Args:
+        what: `"step"`, an optimizer step alone, or `"fit"`, whole trainings.
+        out: Result file to write.
+        repeats: Measurements of each step or training.
+    """
+    if what == "step":
+        rows, describe = step_costs(repeats), describe_steps
+    else:
+        rows, describe = throughput.measure(repeats), describe_fits
     result = {
         "backend": keras.config.backend(),
-        "steps": step_costs(repeats),
-        "fit": throughput.measure(),
+        f"{what}s": rows,
         **results.provenance(),
     }
     print(describe([result]))
@@ -177,9 +186,9 @@ def report(out: pathlib.Path | None, repeats: int) -> None:
         results.save(result, out)
 
 
-def describe(results: list[dict]) -> str:
-    """Two tables, of the step and of `fit`, over one result a backend."""
-    steps = [
+def describe_steps(results: list[dict]) -> str:
+    """What a step costs, as a table over one result a backend."""
+    rows = [
         (
             s["optimizer"],
             f"{r['backend']}, {s['mode']}",
@@ -192,7 +201,14 @@ def describe(results: list[dict]) -> str:
         for r in results
         for s in r["steps"]
     ]
-    rates = [
+    return table(
+        ("step", "run by", "ms", "against", "ms", "ratio", "slots"), rows
+    )
+
+
+def describe_fits(results: list[dict]) -> str:
+    """What `fit` makes of it, as a table over one result a backend."""
+    rows = [
         (
             f["network"],
             f["optimizer"],
@@ -202,25 +218,9 @@ def describe(results: list[dict]) -> str:
             f"{f['waiting']:.0%}",
         )
         for r in results
-        for f in r["fit"]
+        for f in r["fits"]
     ]
-    return "\n".join(
-        [
-            table(
-                ("step", "run by", "ms", "against", "ms", "ratio", "slots"),
-                steps,
-            ),
-            "",
-            table(
-                (
-                    "fit",
-                    "optimizer",
-                    "backend",
-                    "examples/s",
-                    "of Adam's",
-                    "waiting",
-                ),
-                rates,
-            ),
-        ]
+    return table(
+        ("fit", "optimizer", "backend", "examples/s", "of Adam's", "waiting"),
+        rows,
     )

@@ -6,6 +6,8 @@ import re
 
 import keras_bregman as kb
 from experiments import bench
+from experiments.reporting import tables
+from experiments.reporting.cells import Archive
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -23,7 +25,11 @@ def test_the_example_trains_a_sparse_model(capsys):
 
 def test_its_timings_come_from_the_result_files():
     timed = [
-        json.loads((RESULTS / "bench" / f"{backend}.json").read_text())
+        json.loads((RESULTS / "bench" / f"step-{backend}.json").read_text())
         for backend in ("tensorflow", "jax", "torch")
     ]
-    assert bench.describe(timed) in README.read_text()
+    assert bench.describe_steps(timed) in README.read_text()
+
+
+def test_its_results_come_from_the_result_files():
+    assert tables.digest(Archive(RESULTS)) in README.read_text()
