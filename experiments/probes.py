@@ -77,7 +77,9 @@ def steps(
     )
     found, done = [], 0
     for step in recipe.probe_steps:
-        model.fit(stream, steps_per_epoch=step - done, shuffle=False, verbose=0)
+        # not fit, which reads batches ahead that the next call would miss
+        for _ in range(step - done):
+            model.train_on_batch(*next(stream))
         done = step
         figures = model.evaluate(
             dataset.x_val,
@@ -99,16 +101,16 @@ def steps(
 
 def _activations(model, names, x):
     """What follows each named layer: its output behind norm and ReLU."""
-    tensors = []
+    tensors = {}
     for name in names:
         layer = model.get_layer(name)
         for follower in (f"{name}_bn", f"{name}_relu"):
             if any(other.name == follower for other in model.layers):
                 layer = model.get_layer(follower)
-        tensors.append(layer.output)
+        tensors[name] = layer.output
     # batch statistics, as in the first step
     outputs = keras.Model(model.input, tensors)(x, training=True)
-    return [keras.ops.convert_to_numpy(output) for output in outputs]
+    return [_array(outputs[name]) for name in names]
 
 
 def _by_unit(output):
