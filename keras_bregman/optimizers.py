@@ -175,8 +175,8 @@ class AdaBreg(_Bregman):
         theta <- prox_{delta J}(delta v)
 
     A step moves every entry of v by about tau whatever the gradient's size, so
-    tau has to be small against lambda: with both at 0.1 the first two steps
-    switch on nearly every weight. Without a regularizer this is Adam (Keras'
+    tau has to be small against lambda: with both at 0.1 most weights of an
+    MNIST perceptron are on within ten steps. Without a regularizer this is Adam (Keras'
     own adds `epsilon` before the bias correction of s, this one after it, as
     Adam's paper does).
 
