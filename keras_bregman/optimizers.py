@@ -176,9 +176,9 @@ class AdaBreg(_Bregman):
 
     A step moves every entry of v by about tau whatever the gradient's size, so
     tau has to be small against lambda: with both at 0.1 most weights of an
-    MNIST perceptron are on within ten steps. Without a regularizer this is Adam (Keras'
-    own adds `epsilon` before the bias correction of s, this one after it, as
-    Adam's paper does).
+    MNIST perceptron are on within ten steps. Without a regularizer this is
+    Adam (Keras' own adds `epsilon` before the bias correction of s, this one
+    after it, as Adam's paper does).
 
     Args:
         learning_rate: tau, a float of 0 or greater, a
