@@ -11,8 +11,12 @@ import keras
 
 from experiments import results
 from experiments.data import Dataset, load
-from experiments.progress import Progress, say
+from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
+from experiments.reporting import curves
+from experiments.reporting.cells import Row, name_of
+from experiments.reporting.figures import render
+from experiments.reporting.tables import settings
 from experiments.savedmodel import check_in_fresh_process, export
 from experiments.training import train
 from keras_bregman._table import table
@@ -82,19 +86,25 @@ def demo(
         f"{data}: {len(dataset.x_train):,} images to train on, "
         f"{len(dataset.x_val):,} to validate, {len(dataset.x_test):,} to test"
     )
-    found, best = [], None
+    recipes = plan(data, epochs)
+    rows = [
+        Row("demo", data, recipe, tuple(seeds), {}, {}) for recipe in recipes
+    ]
+    best = None
     for seed in seeds:
-        for recipe in plan(data, epochs):
-            model, result = _train(recipe, seed, dataset)
-            results.save(result, out / f"{recipe.slug}-seed{seed}.json")
-            found.append(result)
+        for row in rows:
+            model, result = _train(row.recipe, seed, dataset)
+            file = out / f"{row.recipe.slug}-seed{seed}.json"
+            results.save(result, file)
+            row.results[seed], row.files[seed] = result, name_of(file)
             # chosen on validation data: the test figures stay a clean report
             score = max(result["history"]["val_accuracy"])
-            is_bregman = recipe.optimizer in ("LinBreg", "AdaBreg")
+            is_bregman = row.recipe.optimizer in ("LinBreg", "AdaBreg")
             if is_bregman and (best is None or score > best[0]):
                 best = score, model
-    print("\n" + comparison(found))
-    print(f"\nFigure: {draw(found, out / 'figure.png')}")
+    print("\n" + comparison(rows))
+    results.write_whole(out / "figure.png", draw(rows))
+    print(f"\nFigure: {out / 'figure.png'}")
     assert best is not None
     save_best(best[1], dataset, saved_models / f"demo-{data}")
 
@@ -135,69 +145,28 @@ def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
     )
 
 
-def comparison(results: list[dict[str, Any]]) -> str:
+def comparison(rows: list[Row]) -> str:
     """The table of test accuracy and density, mean and spread over seeds."""
-    rows = []
-    for label in dict.fromkeys(r["recipe"]["label"] for r in results):
-        mine = [r for r in results if r["recipe"]["label"] == label]
-        recipe = mine[0]["recipe"]
-        rows.append(
+    return table(
+        ("optimizer", "tau", "lambda", "test in %", "density in %", "time"),
+        [
             (
-                label,
-                f"{recipe['learning_rate']:g}",
-                f"{recipe['lam']:g}" if recipe["optimizer"] != "SGD" else "-",
-                _percent([r["test"]["accuracy"] for r in mine]),
-                _percent([r["test"]["density"] for r in mine]),
-                f"{statistics.mean(r['seconds'] for r in mine):.0f} s",
+                *settings(row),
+                row.cell("test_accuracy"),
+                row.cell("density"),
+                duration(
+                    statistics.mean(r["seconds"] for r in row.results.values())
+                ),
             )
-        )
-    header = ("optimizer", "tau", "lambda", "test accuracy", "density", "time")
-    return table(header, rows)
+            for row in rows
+        ],
+    )
 
 
-def _percent(values: list[float]) -> str:
-    text = f"{100 * statistics.mean(values):.2f} %"
-    if len(values) > 1:
-        text += f" ± {100 * statistics.stdev(values):.2f}"
-    return text
-
-
-def draw(results: list[dict[str, Any]], path: pathlib.Path) -> pathlib.Path:
-    """Draws validation accuracy and density by epoch, a band over the seeds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-    import numpy as np
-
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for label in dict.fromkeys(r["recipe"]["label"] for r in results):
-        mine = [r["history"] for r in results if r["recipe"]["label"] == label]
-        for axis, key in zip(axes, ("val_accuracy", "density"), strict=True):
-            curves = 100 * np.array([history[key] for history in mine])
-            epochs = np.arange(1, curves.shape[1] + 1)
-            (line,) = axis.plot(epochs, curves.mean(axis=0), label=label)
-            axis.fill_between(
-                epochs,
-                curves.min(axis=0),
-                curves.max(axis=0),
-                color=line.get_color(),
-                alpha=0.2,
-                linewidth=0,
-            )
-    last = [r["history"]["val_accuracy"][-1] for r in results]
-    axes[0].set_ylim(100 * min(last) - 4, 100.2)
-    axes[0].set_ylabel("validation accuracy in %")
-    axes[1].set_yscale("log")
-    axes[1].set_ylabel("weights that are not 0, in %")
-    axes[1].set_yticks([1, 2, 5, 10, 20, 50, 100])
-    axes[1].yaxis.set_major_formatter("{x:g}")
-    axes[1].minorticks_off()
-    for axis in axes:
-        axis.set_xlabel("epoch")
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return path
+def draw(rows: list[Row]) -> bytes:
+    """Validation accuracy and density by epoch, as PNG."""
+    images, _ = render(
+        lambda: curves.draw(rows, ("val_accuracy", "density"), True),
+        f"{rows[0].recipe.data}: from the same 1 % of the weights",
+    )
+    return images["png"]

@@ -14,6 +14,8 @@ from experiments.results import finite
 from experiments.stream import batches
 from keras_bregman.kernels import kernels
 
+EVALUATION_BATCH = 500
+
 
 def layers(
     model: keras.Model, x: np.ndarray, y: np.ndarray
@@ -59,7 +61,7 @@ def layers(
 
 def steps(
     recipe: Recipe, seed: int, dataset: Dataset
-) -> list[dict[str, float]]:
+) -> list[dict[str, float | None]]:
     """Trains anew and looks at the network after `recipe.probe_steps`.
 
     Returns:
@@ -81,13 +83,7 @@ def steps(
         for _ in range(step - done):
             model.train_on_batch(*next(stream))
         done = step
-        figures = model.evaluate(
-            dataset.x_val,
-            dataset.y_val,
-            batch_size=500,
-            verbose=0,
-            return_dict=True,
-        )
+        figures = evaluate(model, dataset.x_val, dataset.y_val)
         found.append(
             {
                 "step": step,
@@ -97,6 +93,15 @@ def steps(
             }
         )
     return found
+
+
+def evaluate(
+    model: keras.Model, x: np.ndarray, y: np.ndarray
+) -> dict[str, float]:
+    """Loss and metrics on a split, in inference mode."""
+    return model.evaluate(
+        x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+    )
 
 
 def _activations(model, names, x):

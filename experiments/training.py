@@ -91,7 +91,7 @@ def train(
             epochs=recipe.epochs,
             initial_epoch=saver.epochs_done,
             validation_data=(dataset.x_val, dataset.y_val),
-            validation_batch_size=500,
+            validation_batch_size=probes.EVALUATION_BATCH,
             shuffle=False,  # the stream already is
             verbose=0,
             callbacks=callbacks,
@@ -99,13 +99,7 @@ def train(
     if saver.epochs_done < recipe.epochs:
         raise OutOfTime
     saver.restore_best(model)
-    test = model.evaluate(
-        dataset.x_test,
-        dataset.y_test,
-        batch_size=500,
-        verbose=0,
-        return_dict=True,
-    )
+    test = probes.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}
     if recipe.probe_layers:

@@ -12,6 +12,7 @@ import pytest
 from experiments import bench, demo, results, savedmodel, throughput
 from experiments.data import load
 from experiments.recipes import Recipe
+from experiments.reporting.cells import Row
 from experiments.training import train
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -43,14 +44,15 @@ def test_the_demo_command(tmp_path):
         "demo", "--epochs=1", "--seeds", "4", "--out", str(tmp_path)
     )
     assert done.returncode == 0, done.stderr
-    found = [
-        results.read(tmp_path / f"{recipe.slug}-seed4.json")
-        for recipe in demo.plan("digits")
-    ]
+    rows = []
+    for recipe in demo.plan("digits"):
+        file = tmp_path / f"{recipe.slug}-seed4.json"
+        found = {4: results.read(file)}
+        rows.append(Row("demo", "digits", recipe, (4,), found, {4: str(file)}))
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "the same predictions on 300 test images" in done.stdout
-    assert demo.comparison(found) in done.stdout
-    assert all(Recipe(**r["recipe"]).epochs == 1 for r in found)
+    assert demo.comparison(rows) in done.stdout
+    assert all(Recipe(**row.results[4]["recipe"]).epochs == 1 for row in rows)
 
 
 @pytest.mark.tensorflow

@@ -172,7 +172,7 @@ def test_the_same_results_give_the_same_bytes(written, tmp_path):
 @pytest.fixture
 def no_images(monkeypatch):
     """Leaves the figures out where they are not the point."""
-    monkeypatch.setattr(figures, "_render", lambda *_: ({}, 0.0))
+    monkeypatch.setattr(figures, "render", lambda *_: ({}, 0.0))
 
 
 def test_a_damaged_file_is_named_and_not_used(tmp_path, no_images, capsys):

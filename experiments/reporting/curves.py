@@ -88,7 +88,8 @@ def draw(
     """One panel for each quantity of the history, one line for each row.
 
     Args:
-        rows: Of one experiment; those without results are left out.
+        rows: Of one experiment, or of none that the catalog declares; those
+            without results are left out.
         keys: Quantities of the history.
         log_density: Whether density has a logarithmic axis.
     """
@@ -98,7 +99,10 @@ def draw(
     figure = Figure(figsize=(width, 4.2), layout="constrained")
     panels = figure.subplots(1, len(keys), squeeze=False)[0]
     # of all recipes, so that a line looks alike in every figure of them
-    styles = looks(EXPERIMENTS[rows[0].experiment].recipes)
+    declared = EXPERIMENTS.get(rows[0].experiment)
+    styles = looks(
+        declared.recipes if declared else [row.recipe for row in rows]
+    )
     present = [row for row in rows if row.results]
     for axis, key in zip(panels, keys, strict=True):
         for row in present:

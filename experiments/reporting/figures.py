@@ -165,7 +165,7 @@ def figure1() -> Drawn:
         "full",
         note,
         [],
-        *_render(lambda: architecture.draw(layers), title),
+        *render(lambda: architecture.draw(layers), title),
     )
 
 
@@ -191,7 +191,7 @@ def _drawn(spec, archive, scale):
         scale,
         _note(rows) if present else f"No {scale} run yet.",
         [file for row in rows for file in row.files.values()],
-        *(_render(lambda: spec.draw(rows), title) if present else ({},)),
+        *(render(lambda: spec.draw(rows), title) if present else ({},)),
     )
 
 
@@ -210,7 +210,9 @@ def _note(rows):
     return f"{text} Still incomplete: {', '.join(short)}." if short else text
 
 
-def _render(draw, title):
+def render(
+    draw: Callable[[], Figure], title: str
+) -> tuple[dict[str, bytes], float]:
     """A figure as PNG and SVG, always the same bytes, and its width."""
     import matplotlib
 

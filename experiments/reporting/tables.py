@@ -48,7 +48,7 @@ def build(name: str, rows: list[Row]) -> Table:
         groups,
         [
             [
-                *_settings(row),
+                *settings(row),
                 *_measured(row),
                 *(
                     text
@@ -66,7 +66,8 @@ def _no_run(scale):
     return f"no {scale} run yet"
 
 
-def _settings(row):
+def settings(row: Row) -> tuple[str, str, str]:
+    """Its optimizer, tau and lambda."""
     recipe = row.recipe
     dense = recipe.optimizer in ("SGD", "Adam")
     return (
