@@ -246,7 +246,7 @@ EXPERIMENTS = {
                 {},
                 {"learning_rate": 0.1, "lam": 0.5},
                 {"learning_rate": 0.1, "lam": 0.4},
-                {"learning_rate": 1e-3, "lam": 1.0},
+                {"learning_rate": 1e-3, "lam": 1.8},
             ),
             (0, 1, 2),
             _QUARTER,
