@@ -33,7 +33,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["keras_bregman"],
+    packages=["keras_bregman", "keras_bregman.callbacks"],
     package_data={"keras_bregman": ["py.typed"]},
     install_requires=["keras>=3.15", "numpy"],
     extras_require={

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
@@ -21,6 +21,28 @@ from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import path_of
 
 
+class Regularized(NamedTuple):
+    """A variable that an optimizer regularizes, and what belongs to it.
+
+    Attributes:
+        name: The variable's path, numbered where paths repeat.
+        variable: The variable.
+        shrink: Its regularizer and layout.
+        lam: The variable that holds its present strength.
+        state: Its slots, the dual variable first if there is one.
+    """
+
+    name: str
+    variable: keras.Variable
+    shrink: Shrink
+    lam: keras.Variable
+    state: list[keras.Variable]
+
+    def present(self, dtype) -> Shrink:
+        """The shrinkage at the present strength."""
+        return dataclasses.replace(self.shrink, lam=ops.cast(self.lam, dtype))
+
+
 class ProximalOptimizer(keras.optimizers.Optimizer):
     """What the optimizers share: who is regularized how, and the bookkeeping.
 
@@ -29,6 +51,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     """
 
     _keeps_dual: ClassVar[bool] = True
+    # of a direction, where nothing is regularized
+    _step_length: float = 1.0
 
     def __init__(self, learning_rate, regularizer, **kwargs):
         if not callable(learning_rate):
@@ -83,6 +107,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._paths = paths
         self._shrinks = shrinks
+        self._frozen = self.add_variable(
+            shape=(), initializer="zeros", name="frozen"
+        )
+        # for callbacks.TargetDensity, whose memory has to be saved somewhere
+        self.initial_density = self.add_variable(
+            shape=(), initializer="ones", name="initial_density"
+        )
         self._lambda_variables, self._states, self._updates = [], [], []
         made: dict[Shrink | None, Any] = {}  # kernels alike share one
         for variable, path, shrink in zip(
@@ -122,7 +153,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def _make_update(self, shrink):
         """The step of one variable, as a function of tensors."""
 
-        def update(theta, gradient, learning_rate, step, lam, state):
+        def update(theta, gradient, learning_rate, step, lam, frozen, state):
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
             state = [
@@ -134,10 +165,16 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 gradient, learning_rate, step, *state[len(dual) :]
             )
             now = shrink and dataclasses.replace(shrink, lam=lam)
-            theta, dual = self._move(
+            if shrink is not None:
+                off = ops.logical_and(frozen > 0, theta == 0)
+                direction = ops.where(off, 0.0, direction)
+            moved, dual = self._move(
                 theta, direction, learning_rate, now, *dual
             )
-            return theta, [*dual, *slots]
+            if shrink is not None:
+                free = theta - self._step_length * direction
+                moved = ops.where(frozen > 0, free, moved)
+            return moved, [*dual, *slots]
 
         return update
 
@@ -156,6 +193,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             ops.cast(self.iterations + 1, dtype),
             # below 0, by somebody's assign, there is no such regularizer
             None if lam is None else ops.relu(ops.cast(lam, dtype)),
+            ops.cast(self._frozen, dtype),
             [ops.cast(slot, dtype) for slot in state],
         )
         for slot, value in zip(state, new_state, strict=True):
@@ -172,13 +210,29 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: If the optimizer is not built.
         """
-        self._check_built("lambdas")
-        found: dict[str, keras.Variable] = {}
-        for path, lam in zip(self._paths, self._lambda_variables, strict=True):
-            if lam is not None:
+        return {entry.name: entry.lam for entry in self.regularized()}
+
+    def regularized(self) -> list[Regularized]:
+        """Every regularized variable, in the order of the model's.
+
+        Raises:
+            ValueError: If the optimizer is not built.
+        """
+        self._check_built("regularized()")
+        found: list[Regularized] = []
+        for variable, path, shrink, lam, state in zip(
+            self._trainable_variables,
+            self._paths,
+            self._shrinks,
+            self._lambda_variables,
+            self._states,
+            strict=True,
+        ):
+            if shrink is not None:
                 # nested models may repeat a path
-                twins = sum(p.partition("#")[0] == path for p in found)
-                found[f"{path}#{twins + 1}" if twins else path] = lam
+                twins = sum(r.name.partition("#")[0] == path for r in found)
+                name = f"{path}#{twins + 1}" if twins else path
+                found.append(Regularized(name, variable, shrink, lam, state))
         return found
 
     def set_lambda(self, lam: float, expression: str = "") -> None:
@@ -204,6 +258,27 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             )
         for variable in matching:
             variable.assign(lam)
+
+    def freeze_support(self, frozen: bool = True) -> None:
+        """Holds the regularized weights that are 0 at 0, and lets none go.
+
+        While the support is frozen the weights on it move by plain SGD or
+        Adam, without any shrinkage, and may change sign. A variable of the
+        optimizer says so: it is saved, and may be set in a running `fit`.
+
+        Args:
+            frozen: `False` lets weights be switched on and off again.
+
+        Raises:
+            ValueError: If the optimizer is not built.
+        """
+        self._check_built("freeze_support()")
+        self._frozen.assign(float(frozen))
+
+    @property
+    def support_is_frozen(self) -> bool:
+        """Whether `freeze_support` holds."""
+        return self.built and float(self._frozen) > 0
 
     def summary(self, print_fn=print) -> None:
         """Prints each variable's path, shape, regularizer and strength.

@@ -40,6 +40,9 @@ class Shrink:
     def project(self, x, v):
         return self.regularizer.project(x, v, self.lam, self.layout)
 
+    def critical(self, x):
+        return self.regularizer.critical(x, self.layout)
+
     def describe(self):
         """Name of the regularizer and its groups, number x size."""
         groups = "-"

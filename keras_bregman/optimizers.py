@@ -25,7 +25,7 @@ import keras
 from keras import ops
 
 from keras_bregman._checks import check_number
-from keras_bregman.base_optimizer import ProximalOptimizer
+from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
 
 _SHARED_ARGS = """
         regularizer: What makes weights 0. One of `keras_bregman.regularizers`
@@ -78,7 +78,54 @@ class _Bregman(ProximalOptimizer):
 
     def __init__(self, learning_rate, regularizer, delta, **kwargs):
         super().__init__(learning_rate, regularizer, **kwargs)
-        self.delta = check_number("delta", delta, open_low=True)
+        self.delta = self._step_length = check_number(
+            "delta", delta, open_low=True
+        )
+
+    def critical_lambda(self, entry: Regularized):
+        """For each weight of a variable, the lambda from which on it is 0.
+
+        Read off the dual variable, |v| for `L1`: at strength lambda those
+        weights are on whose critical one is larger.
+
+        Args:
+            entry: One of `regularized()`.
+
+        Returns:
+            A tensor of the variable's shape.
+        """
+        return entry.shrink.critical(self._dual(entry))
+
+    def rethreshold(self, entry: Regularized, lam: float) -> None:
+        """Sets a strength and reads the weights anew off the dual variable.
+
+        `set_lambda` keeps every weight that is on, and a larger strength only
+        keeps further ones off. This one applies the proximal operator at once:
+
+            theta <- delta prox_J(v)
+
+        so that a larger strength switches weights off, and a smaller one
+        switches on those whose dual variable had come far enough.
+
+        Args:
+            entry: One of `regularized()`.
+            lam: The new strength, a finite float, 0 or greater.
+
+        Raises:
+            ValueError: If `lam` is out of range.
+        """
+        lam = check_number("lam", lam)
+        v = self._dual(entry)
+        entry.lam.assign(lam)
+        entry.state[0].assign(v)
+        theta = self.delta * entry.present(v.dtype).prox(v)
+        entry.variable.assign(ops.cast(theta, entry.variable.dtype))
+
+    def _dual(self, entry):
+        """The dual variable, consistent with the weights of this moment."""
+        v = ops.convert_to_tensor(entry.state[0])
+        theta = ops.cast(entry.variable, v.dtype)
+        return theta / self.delta + entry.present(v.dtype).project(theta, v)
 
     def _move(self, theta, direction, learning_rate, shrink, *dual):
         if shrink is None:

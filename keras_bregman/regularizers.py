@@ -27,9 +27,9 @@ _GROUPS = ("unit", "input", "kernel")
 class Regularizer:
     """A convex, positively homogeneous function J of one kernel.
 
-    Subclasses give `value`, `prox` and `project`. `x` and `v` are float
-    tensors of one kernel's shape, and so are all results but `value`, which is
-    a scalar; dtypes are kept.
+    Subclasses give `value`, `prox`, `project` and `critical`. `x` and `v` are
+    float tensors of one kernel's shape, and so are all results but `value`,
+    which is a scalar; dtypes are kept.
 
     Args:
         lam: Strength lambda, a finite float, 0 or greater. Every method takes
@@ -52,6 +52,10 @@ class Regularizer:
 
     def project(self, x, v, lam=None, layout: Layout | None = None):
         """The point of the subdifferential of J at `x` that is nearest `v`."""
+        raise NotImplementedError
+
+    def critical(self, x, layout: Layout | None = None):
+        """For each entry, the lam at and above which it is 0 in prox_J(x)."""
         raise NotImplementedError
 
     def subgradient(self, x, lam=None, layout: Layout | None = None):
@@ -104,6 +108,9 @@ class L1(Regularizer):
         lam = self._lam(x, lam)
         return ops.where(x != 0, lam * ops.sign(x), _clip(v, lam))
 
+    def critical(self, x, layout=None):
+        return ops.abs(x)
+
 
 @keras.saving.register_keras_serializable("keras_bregman")
 class NonNegativeL1(Regularizer):
@@ -130,6 +137,9 @@ class NonNegativeL1(Regularizer):
         lam = self._lam(x, lam)
         at_zero = ops.where(v < lam, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), at_zero)
+
+    def critical(self, x, layout=None):
+        return ops.relu(x)
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
@@ -183,6 +193,12 @@ class GroupLasso(Regularizer):
         at_zero = _inside(v, _group_threshold(v, axes, radius), axes)
         norm = _norm(x, axes)
         return ops.where(norm > 0, _divide(radius * x, norm), at_zero)
+
+    def critical(self, x, layout=None):
+        axes, weight = self._group(x, layout)
+        # a hair more: rounding must not leave the group on at its own lam
+        lam = _norm(x, axes) * ((1 + _hair(x)) / weight)
+        return ops.where(x != 0, lam, 0.0)
 
     def group_axes(self, layout: Layout) -> tuple[int, ...]:
         """The axes of a kernel along which one group runs."""
@@ -257,6 +273,22 @@ class SparseGroupLasso(GroupLasso):
         at_zero = _inside(v, self.prox(v, 1.0, lam, layout), axes)
         return ops.where(norm > 0, inside, at_zero)
 
+    def critical(self, x, layout=None):
+        axes, weight = self._group(x, layout)
+        box, ball = self.alpha, (1 - self.alpha) * weight
+        if ball == 0:
+            return ops.abs(x)
+        # lam at which the group goes: the excess over the ball falls with lam
+        low = ops.zeros_like(_norm(x, axes))
+        high = _norm(x, axes) / ball
+        for _ in range(_DIGITS.get(_dtype(x), 23) + 2):
+            lam = (low + high) / 2
+            stays = _norm(_soft_threshold(x, box * lam), axes) > ball * lam
+            low, high = ops.where(stays, lam, low), ops.where(stays, high, lam)
+        group = high * (1 + _hair(x))
+        single = ops.abs(x) / box if box else group
+        return ops.where(x != 0, ops.where(single < group, single, group), 0.0)
+
     def get_config(self):
         return {**super().get_config(), "alpha": self.alpha}
 
@@ -320,8 +352,17 @@ def _inside(v, excess, axes):
     From outside, a hair short of the boundary: rounding must not put it
     beyond, where the next prox would switch the group on.
     """
-    digits = {"float64": 52, "float16": 10, "bfloat16": 7}
-    dtype = keras.backend.standardize_dtype(v.dtype)
-    hair = 16 * 2.0 ** -digits.get(dtype, 23)
     p = v - excess
-    return ops.where(_norm(excess, axes) > 0, (1 - hair) * p, p)
+    return ops.where(_norm(excess, axes) > 0, (1 - _hair(v)) * p, p)
+
+
+_DIGITS = {"float64": 52, "float16": 10, "bfloat16": 7}
+
+
+def _dtype(x):
+    return keras.backend.standardize_dtype(x.dtype)
+
+
+def _hair(x):
+    """A relative difference a little larger than rounding makes."""
+    return 16 * 2.0 ** -_DIGITS.get(_dtype(x), 23)

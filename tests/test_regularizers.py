@@ -196,6 +196,26 @@ def product(a, b):
 @every_kind
 @checked
 @given(data=st.data())
+def test_an_entry_is_0_from_its_critical_strength_on(kind, data):
+    draw = Draw(data, kind)
+    x = draw.point()
+    regularizer, layout = draw.problem.regularizer, draw.problem.layout
+    critical = to_numpy(regularizer.critical(to_tensor(x), layout))
+    assert critical.shape == x.shape and (critical >= 0).all()
+    for lam in np.unique(critical):
+        at, below = (
+            to_numpy(regularizer.prox(to_tensor(x), 1.0, value, layout))
+            for value in (lam, lam * (1 - 1e-9))
+        )
+        assert (at[critical <= lam] == 0).all()
+        assert (below[critical > lam] != 0).all()
+        if lam > 1e-6:
+            assert (below[critical == lam] != 0).all()
+
+
+@every_kind
+@checked
+@given(data=st.data())
 def test_value(kind, data):
     draw = Draw(data, kind)
     for x in (draw.point(), draw.weights()):

@@ -1,0 +1,289 @@
+"""A density that the user asks for, instead of a strength lambda."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+
+from keras_bregman import sparsity
+from keras_bregman.allocation import DISTRIBUTIONS, allocate
+from keras_bregman.base_optimizer import Regularized
+from keras_bregman.callbacks.wrappers import inner_optimizers
+from keras_bregman.kernels import kernels
+from keras_bregman.optimizers import AdaBreg, LinBreg
+
+_METHODS = ("exact", "feedback")
+
+
+class TargetDensity(keras.callbacks.Callback):
+    """Steers lambda so that the model gets, and ends with, a density.
+
+    The density is that of `keras_bregman.density`: the share of all kernel
+    entries that are not 0. From where it stands when training begins, d_0, it
+    is led to the requested d along a cubic ramp,
+
+        d(t) = d + (d_0 - d) (1 - t / ramp)^3,    t in [0, ramp],
+
+    with t the share of training that is over; and in the last `freeze` of it
+    the weights that are on are trained to the end, while the others stay 0.
+
+    method="exact"     lambda becomes an order statistic of the dual variable,
+                       the strength at which just d(t) of the weights are on
+    method="feedback"  lambda is multiplied by (density / d(t))^gain; the last
+                       correction is exact
+
+    Either way the weights are then read anew off the dual variable
+    (`LinBreg.rethreshold`). This is done every so many steps, before
+    validation and at the end of every epoch. The strengths given to the
+    regularizers matter only relative to each other, within
+    `distribution="global"`: a kernel under twice the strength needs dual
+    variables twice as large.
+
+    How far training is follows from `epoch` and from `fit`'s `epochs`, and all
+    else is kept in variables of the optimizer. So a `fit` that is resumed with
+    `initial_epoch`, from a saved model or by `BackupAndRestore`, goes on as if
+    it had never stopped. When `fit` ends, the support is released.
+
+    Args:
+        density: The wanted density d, a float in (0, 1].
+        method: `"exact"` or `"feedback"`.
+        distribution: `"global"`: one lambda, and layers share the weights as
+            the data asks for. `"uniform"`: every layer gets this density.
+            `"erdos-renyi"`: densities proportional to sum(shape) /
+            prod(shape) of the kernels, small layers being denser.
+        ramp: Share of training that the ramp takes, in [0, 1]; 0 asks for d
+            from the first step on.
+        freeze: Share of training on the frozen support at the end, in [0, 1];
+            `ramp + freeze` is at most 1.
+        every: Steps between two corrections, 1 or greater.
+        gain: Exponent of `"feedback"`, in (0, 1].
+
+    Raises:
+        ValueError: For an argument out of range; after the first step, for an
+            optimizer other than LinBreg and AdaBreg, without a regularized
+            variable, with a strength of 0, or if the kernels that are not
+            regularized alone exceed the density.
+
+    Reference: the cubic ramp is that of Zhu, Gupta, "To prune, or not to
+    prune", 2017; the densities by layer are those of Evci et al., "Rigging the
+    Lottery", ICML 2020.
+    """
+
+    def __init__(
+        self,
+        density: float,
+        method: str = "exact",
+        distribution: str = "global",
+        ramp: float = 0.5,
+        freeze: float = 0.25,
+        every: int = 20,
+        gain: float = 0.2,
+    ):
+        super().__init__()
+        for name, value, good, bound in (
+            ("density", density, 0 < density <= 1, "in (0, 1]"),
+            ("method", method, method in _METHODS, f"one of {_METHODS}"),
+            (
+                "distribution",
+                distribution,
+                distribution in DISTRIBUTIONS,
+                f"one of {DISTRIBUTIONS}",
+            ),
+            ("ramp", ramp, 0 <= ramp <= 1, "in [0, 1]"),
+            ("freeze", freeze, 0 <= freeze <= 1, "in [0, 1]"),
+            ("every", every, every >= 1, "1 or greater"),
+            ("gain", gain, 0 < gain <= 1, "in (0, 1]"),
+        ):
+            if not good:
+                raise ValueError(
+                    f"`{name}` must be {bound}. Received: {name}={value!r}"
+                )
+        if ramp + freeze > 1:
+            raise ValueError(
+                "`ramp` and `freeze` are shares of training, the first and "
+                "the last, and must not overlap. "
+                f"Received: ramp={ramp!r}, freeze={freeze!r}"
+            )
+        self.density = density
+        self.method = method
+        self.distribution = distribution
+        self.ramp = ramp
+        self.freeze = freeze
+        self.every = every
+        self.gain = gain
+        self._epoch = self._done = 0
+        self._steps: int | None = None
+        self._training = self._checked = False
+        self._begun_at = 1.0
+        self._is_correct = False
+
+    def on_train_begin(self, logs=None):
+        self._training, self._checked = True, False
+        self._begun_at = sparsity.density(self.model)
+
+    def on_train_end(self, logs=None):
+        self._training = False
+        for optimizer in self._optimizers():
+            if optimizer.built:
+                optimizer.freeze_support(False)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch, self._done = epoch, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        before, self._done = self._done, batch + 1
+        self._is_correct = False
+        if not self._checked:
+            self._begin()
+        # before a strength far too small has switched everything on
+        first = self._epoch == 0 and before == 0
+        # on JAX whoever asks for the model makes it wait, so seldom
+        due = self._done // self.every > before // self.every
+        if first or due or self._done == self._steps_per_epoch():
+            self._correct()
+
+    def on_test_begin(self, logs=None):
+        if self._training:
+            self._correct()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._steps = self._done
+        self._epoch, self._done = epoch + 1, 0
+        self._correct()
+
+    def _optimizers(self):
+        return [
+            optimizer
+            for optimizer in inner_optimizers(self.model.optimizer)
+            if isinstance(optimizer, (LinBreg, AdaBreg))
+        ]
+
+    def _begin(self):
+        """What can be done once the optimizer is built."""
+        optimizers = self._optimizers()
+        regularized = [r for o in optimizers for r in o.regularized()]
+        if not regularized:
+            raise ValueError(
+                "TargetDensity needs LinBreg or AdaBreg with a regularized "
+                "variable. Received: "
+                f"{[type(o).__name__ for o in optimizers] or 'neither'}"
+            )
+        for entry in regularized:
+            if not entry.shrink.regularizer.lam:
+                raise ValueError(
+                    "TargetDensity needs strengths greater than 0, relative "
+                    f"to which it sets them; that of '{entry.name}' is 0."
+                )
+        self._checked = True
+        for optimizer in optimizers if self._epoch == 0 else ():
+            optimizer.initial_density.assign(self._begun_at)
+            optimizer.freeze_support(False)
+
+    def _steps_per_epoch(self):
+        return self.params.get("steps") or self._steps
+
+    def _position(self):
+        """Share of training that is over."""
+        steps = self._steps_per_epoch()
+        epochs = self._epoch + (self._done / steps if steps else 0)
+        return epochs / self.params["epochs"]
+
+    def _correct(self):
+        """Brings the density to where it is to be now."""
+        optimizers = self._optimizers()
+        # once for the end of an epoch, whoever saves the model when
+        if self._is_correct or optimizers[0].support_is_frozen:
+            return
+        self._is_correct = True
+        position = self._position()
+        last = position >= 1 - self.freeze
+        for scope, wanted in self._scopes(optimizers, self._wanted(position)):
+            on = sum(entry.nonzero for entry in scope)
+            if on == wanted:
+                continue
+            if last or self.method == "exact":
+                _make_exact(scope, wanted)
+            else:
+                _feed_back(scope, (on / wanted) ** self.gain)
+        if last and self.freeze:
+            for optimizer in optimizers:
+                optimizer.freeze_support()
+
+    def _wanted(self, position):
+        """The density of the ramp."""
+        left = max(0.0, 1 - position / self.ramp) if self.ramp else 0.0
+        begun_at = float(self._optimizers()[0].initial_density)
+        return self.density + (begun_at - self.density) * left**3
+
+    def _scopes(self, optimizers, density):
+        """Kernels that share a strength, and how many weights they get."""
+        found = kernels(self.model)
+        by_id = {
+            id(entry.variable): _Controlled(optimizer, entry)
+            for optimizer in optimizers
+            for entry in optimizer.regularized()
+        }
+        controlled = [
+            by_id[id(k.variable)] for k in found if id(k.variable) in by_id
+        ]
+        others = [k.variable for k in found if id(k.variable) not in by_id]
+        size = sum(math.prod(k.layout.shape) for k in found)
+        total = round(density * size) - sum(map(_count, others))
+        if total <= 0:
+            raise ValueError(
+                f"`density` cannot be reached: {sum(map(_count, others)):,} "
+                f"of the model's {size:,} kernel entries are on and not "
+                f"regularized. Received: density={self.density!r}"
+            )
+        if self.distribution == "global":
+            return [(controlled, total)]
+        shapes = [tuple(c.entry.variable.shape) for c in controlled]
+        wanted = allocate(shapes, total, self.distribution)
+        return [([c], k) for c, k in zip(controlled, wanted, strict=True)]
+
+
+class _Controlled(NamedTuple):
+    """A regularized kernel and its optimizer."""
+
+    optimizer: LinBreg | AdaBreg
+    entry: Regularized
+
+    @property
+    def nonzero(self):
+        return _count(self.entry.variable)
+
+    @property
+    def strength(self):
+        """The regularizer's own, relative to which the others stand."""
+        return self.entry.shrink.regularizer.lam
+
+
+def _count(variable):
+    return int(np.count_nonzero(keras.ops.convert_to_numpy(variable)))
+
+
+def _make_exact(scope, wanted):
+    """The strength at which `wanted` weights are on."""
+    critical = [
+        (_numpy(c.optimizer.critical_lambda(c.entry)) / c.strength).ravel()
+        for c in scope
+    ]
+    ranked = np.concatenate(critical)
+    index = max(0, ranked.size - wanted - 1)
+    # the largest of those that are to be off; 0 if none is
+    factor = np.partition(ranked, index)[index] if wanted < ranked.size else 0
+    for c in scope:
+        c.optimizer.rethreshold(c.entry, float(factor) * c.strength)
+
+
+def _feed_back(scope, factor):
+    for c in scope:
+        lam = float(c.entry.lam) * min(2.0, max(0.5, factor))
+        c.optimizer.rethreshold(c.entry, lam)
+
+
+def _numpy(tensor):
+    return keras.ops.convert_to_numpy(tensor)

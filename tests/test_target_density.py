@@ -1,0 +1,350 @@
+"""A density that was asked for is met, kept, and survives a kill."""
+
+import math
+import os
+
+import keras
+import numpy as np
+import pytest
+from helpers import array, compiled, train
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import keras_bregman as kb
+from experiments.data import load
+from experiments.models import convnet, mlp
+from keras_bregman.allocation import allocate
+from keras_bregman.callbacks import SparsityLogger, TargetDensity
+
+both = pytest.mark.parametrize(
+    "make",
+    (
+        lambda strength: kb.LinBreg(0.1, strength),
+        lambda strength: kb.AdaBreg(0.003, strength),
+    ),
+    ids=("linbreg", "adabreg"),
+)
+
+
+def perceptron(optimizer, start=1.0, data="digits", width=0.5):
+    dataset = load(data)
+    model = mlp(dataset.inputs, dataset.classes, width)
+    kb.sparsify(model, start, seed=0)
+    model.compile(
+        optimizer,
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def fit(model, callbacks, epochs=6, **arguments):
+    dataset = load("digits")
+    return model.fit(
+        dataset.x_train[:512],
+        dataset.y_train[:512],
+        batch_size=32,
+        epochs=epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+        **arguments,
+    )
+
+
+def supports(model):
+    return [
+        array(k) != 0 for k in model.trainable_weights if "kernel" in k.path
+    ]
+
+
+@pytest.mark.parametrize("density", (0.5, 0.05, 0.005))
+@pytest.mark.parametrize("method", ("exact", "feedback"))
+@both
+def test_ends_with_the_density_asked_for(make, method, density):
+    model = perceptron(make(1.0), start=0.05)
+    fit(model, [TargetDensity(density, method)], epochs=4)
+    assert kb.density(model) == pytest.approx(density, rel=0.02)
+
+
+@pytest.mark.skipif(
+    not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set"
+)
+@both
+def test_real_mnist(make):
+    """Two epochs at a fortieth of the weights, from a dense start."""
+    dataset = load("mnist")
+    model = perceptron(make(1.0), data="mnist", width=1.0)
+    model.fit(
+        dataset.x_train,
+        dataset.y_train,
+        batch_size=128,
+        epochs=2,
+        verbose=0,
+        callbacks=[TargetDensity(0.025)],
+    )
+    assert kb.density(model) == pytest.approx(0.025, rel=1e-4)
+    _, accuracy = model.evaluate(dataset.x_test, dataset.y_test, verbose=0)
+    assert accuracy > 0.88
+
+
+@pytest.mark.parametrize("distribution", ("uniform", "erdos-renyi"))
+@both
+def test_layers_get_their_own_density(make, distribution):
+    model = perceptron(make(1.0))
+    fit(model, [TargetDensity(0.1, distribution=distribution)], epochs=3)
+    found = [(s.shape, s.sum()) for s in supports(model)]
+    shapes = [shape for shape, _ in found]
+    total = round(0.1 * sum(math.prod(shape) for shape in shapes))
+    assert [n for _, n in found] == allocate(shapes, total, distribution)
+
+
+def test_convolutions():
+    dataset = load("digits")
+    keras.utils.set_random_seed(0)
+    inputs = dataset.inputs._replace(shape=(28, 28, 1))
+    model = convnet(inputs, width=0.1)
+    model.compile(kb.LinBreg(0.01, 1.0), "mse")
+    x = np.random.default_rng(0).integers(0, 255, (64, 28, 28, 1), "uint8")
+    model.fit(
+        x,
+        np.eye(10, dtype="float32")[np.arange(64) % 10],
+        batch_size=16,
+        epochs=3,
+        verbose=0,
+        callbacks=[TargetDensity(0.2)],
+    )
+    assert kb.density(model) == pytest.approx(0.2, rel=0.001)
+
+
+@pytest.mark.parametrize("start", (1.0, 0.02))
+def test_the_way_there_is_a_cubic_ramp(start):
+    model = perceptron(kb.LinBreg(0.1, 1.0), start=start)
+    begun_at = kb.density(model)
+    history = fit(
+        model,
+        [TargetDensity(0.2, ramp=0.5, freeze=0.25), SparsityLogger()],
+        epochs=8,
+        validation_split=0.1,
+    ).history
+    size = sum(s.size for s in supports(model))
+    for epoch, density in enumerate(history["density"], start=1):
+        left = max(0, 1 - epoch / 8 / 0.5) ** 3
+        wanted = 0.2 + (begun_at - 0.2) * left
+        assert density == pytest.approx(wanted, abs=1.5 / size)
+
+
+def test_validation_sees_the_density_of_the_logs():
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch, logs=None):
+            seen.append(kb.density(self.model))
+
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    callbacks = [SparsityLogger(), Look(), TargetDensity(0.1)]
+    history = fit(model, callbacks, epochs=3, validation_split=0.05).history
+    assert seen == history["density"]
+
+
+class TestTheFrozenSupport:
+    def test_is_kept_while_its_weights_move(self):
+        class Keep(keras.callbacks.Callback):
+            def __init__(self):
+                super().__init__()
+                self.supports, self.weights = [], []
+
+            def on_epoch_end(self, epoch, logs=None):
+                self.supports.append(supports(self.model))
+                self.weights.append(self.model.get_weights())
+
+        keep = Keep()
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        fit(model, [TargetDensity(0.1, ramp=0.2, freeze=0.5), keep])
+        for earlier, later in zip(
+            keep.supports[2:], keep.supports[3:], strict=False
+        ):
+            for a, b in zip(earlier, later, strict=True):
+                np.testing.assert_array_equal(a, b)
+        assert all(
+            (a != b).any()
+            for a, b in zip(keep.weights[2], keep.weights[-1], strict=True)
+        )
+        assert not model.optimizer.support_is_frozen
+
+    def test_moves_as_under_sgd(self):
+        model, twin = (compiled(kb.LinBreg(0.1, 0.05, delta=2.0)) for _ in "ab")
+        kb.sparsify(model, 0.5, seed=1)
+        twin.set_weights(model.get_weights())
+        before = model.get_weights()
+        twin.compile(keras.optimizers.SGD(0.2), "mse")
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.freeze_support()
+        train(model)
+        train(twin)
+        for old, new, free in zip(
+            before, model.get_weights(), twin.get_weights(), strict=True
+        ):
+            expected = np.where((old == 0) & (old.ndim > 1), 0, free)
+            np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-7)
+
+    def test_may_change_signs_and_thaws(self):
+        model = compiled(kb.LinBreg(0.3, 0.5))
+        kb.sparsify(model, 0.5, seed=1, scale=0.05)
+        before = model.get_weights()[0]
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.freeze_support()
+        train(model, 10)
+        after = model.get_weights()[0]
+        np.testing.assert_array_equal(before != 0, after != 0)
+        assert (np.sign(before) != np.sign(after)).any()
+        model.optimizer.freeze_support(False)
+        model.optimizer.set_lambda(0.0)
+        train(model, 3)
+        assert (model.get_weights()[0] != 0).all()
+
+
+class TestRethreshold:
+    @pytest.mark.parametrize("delta", (1.0, 0.5))
+    def test_reads_the_weights_off_the_dual(self, delta):
+        model = compiled(kb.LinBreg(0.05, 0.1, delta=delta))
+        train(model, 5)
+        optimizer = model.optimizer
+        entry = optimizer.regularized()[0]
+        before = array(entry.variable)
+        dual = before / delta + np.where(
+            before != 0, 0.1 * np.sign(before), array(entry.state[0])
+        )
+        optimizer.rethreshold(entry, 0.25)
+        np.testing.assert_allclose(
+            array(entry.variable),
+            delta * (dual - np.clip(dual, -0.25, 0.25)),
+            atol=1e-6,
+        )
+        assert float(optimizer.lambdas[entry.name]) == 0.25
+        optimizer.rethreshold(entry, 0.1)
+        np.testing.assert_allclose(array(entry.variable), before, atol=1e-6)
+
+    def test_refuses_what_is_no_strength(self):
+        model = compiled(kb.LinBreg(0.05, 0.1))
+        train(model)
+        entry = model.optimizer.regularized()[0]
+        with pytest.raises(ValueError, match="`lam` must be a finite number"):
+            model.optimizer.rethreshold(entry, -1.0)
+
+
+@pytest.mark.parametrize("crash_at", (2, 5), ids=("ramp", "frozen"))
+@pytest.mark.parametrize("method", ("exact", "feedback"))
+def test_goes_on_after_a_crash(crash_at, method, tmp_path):
+    """Once on the ramp, and once on the frozen support."""
+
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == crash_at:
+                raise KeyboardInterrupt
+
+    def run(*others):
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        target = TargetDensity(0.1, method, every=7)
+        return model, lambda: fit(model, [*others, target])
+
+    twin, go = run()
+    go()
+    backup = keras.callbacks.BackupAndRestore(tmp_path)
+    _, go = run(backup, Crash())
+    with pytest.raises(KeyboardInterrupt):
+        go()
+    model, go = run(backup)
+    assert go().epoch == list(range(crash_at, 6))
+    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_behind_loss_scaling_and_beside_another_optimizer():
+    scaled = keras.optimizers.LossScaleOptimizer(kb.LinBreg(0.1, 1.0), 2.0)
+    model = perceptron(scaled)
+    fit(model, [TargetDensity(0.1)], epochs=2)
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
+def test_kernels_without_a_regularizer_count():
+    model = perceptron(kb.LinBreg(0.1, {"dense1/kernel": 1.0}))
+    target = TargetDensity(0.8)
+    fit(model, [target], epochs=2)
+    first, *others = supports(model)
+    assert kb.density(model) == pytest.approx(0.8, rel=0.001)
+    assert not first.all() and all(other.all() for other in others)
+    with pytest.raises(ValueError, match="`density` cannot be reached"):
+        fit(model, [TargetDensity(0.1)], epochs=2)
+
+
+def test_groups_are_met_to_within_one():
+    regularizer = kb.regularizers.GroupLasso(1.0, "unit")
+    model = perceptron(kb.LinBreg(0.1, regularizer))
+    fit(model, [TargetDensity(0.5)], epochs=3)
+    largest = max(len(s) for s in supports(model))
+    size = sum(s.size for s in supports(model))
+    assert abs(kb.density(model) - 0.5) <= largest / size
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    (
+        ({"density": 0}, r"`density` must be in \(0, 1\]. Received: density=0"),
+        ({"density": 1.5}, "`density` must be in"),
+        ({"method": "other"}, "`method` must be one of"),
+        ({"distribution": "other"}, "`distribution` must be one of"),
+        ({"every": 0}, "`every` must be 1 or greater"),
+        ({"gain": 0}, "`gain` must be in"),
+        ({"ramp": 0.8, "freeze": 0.3}, "must not overlap"),
+    ),
+)
+def test_arguments_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TargetDensity(**{"density": 0.1, **arguments})
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    (
+        (keras.optimizers.SGD, "needs LinBreg or AdaBreg"),
+        (kb.LinBreg, "with a regularized variable"),
+        (lambda: kb.LinBreg(0.1, 0.0), "that of 'dense1/kernel' is 0"),
+    ),
+)
+def test_optimizers_that_it_cannot_steer(optimizer, message):
+    with pytest.raises(ValueError, match=message):
+        fit(perceptron(optimizer()), [TargetDensity(0.1)], epochs=1)
+
+
+shapes = st.lists(
+    st.one_of(
+        st.tuples(st.integers(1, 50), st.integers(1, 50)),
+        st.tuples(*(st.integers(1, 9) for _ in range(4))),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    shapes=shapes,
+    share=st.floats(0.01, 1),
+    distribution=st.sampled_from(("uniform", "erdos-renyi")),
+)
+def test_allocation(shapes, share, distribution):
+    sizes = [math.prod(shape) for shape in shapes]
+    total = max(len(sizes), round(share * sum(sizes)))
+    counts = allocate(shapes, total, distribution)
+    assert all(1 <= n <= size for n, size in zip(counts, sizes, strict=True))
+    assert abs(sum(counts) - total) <= len(sizes)
+    weight = math.prod if distribution == "uniform" else sum
+    ratios = [
+        n / weight(shape)
+        for n, size, shape in zip(counts, sizes, shapes, strict=True)
+        if 1 < n < size
+    ]
+    # rounding moves a count by a half
+    least = min(map(weight, shapes))
+    assert max(ratios, default=0) - min(ratios, default=0) <= 1 / least
