@@ -346,7 +346,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def load_own_variables(self, store):
         super().load_own_variables(store)
         # Keras matches state by position alone, so that another optimizer's
-        # may end up here; the dual heals itself, a strength cannot
+        # may end up here; the dual heals itself, these cannot
+        if float(self._frozen) not in (0, 1):
+            self._frozen.assign(0.0)
+        if not 0 < float(self.initial_density) <= 1:
+            self.initial_density.assign(1.0)
         for shrink, lam in zip(
             self._shrinks, self._lambda_variables, strict=True
         ):
