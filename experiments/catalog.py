@@ -218,6 +218,34 @@ _AUTOPSY_START = tuple(
     )
 )
 
+# --- Densities asked for ---------------------------------------------------
+
+_LENET = Recipe(
+    "Adam",
+    "lenet300",
+    "mnist",
+    "Adam",
+    1e-3,
+    start=1.0,
+    epochs=60,
+    schedule="cosine",
+)
+_CURVE_LENET = (
+    _LENET,
+    *(
+        _LENET.changed(
+            label=f"AdaBreg at {100 * density:g} %",
+            optimizer="AdaBreg",
+            learning_rate=3e-3,
+            lam=1.0,
+            density=density,
+            ramp=0.4,
+            freeze=0.4,
+        )
+        for density in (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+    ),
+)
+
 EXPERIMENTS = {
     e.name: e
     for e in (
@@ -307,6 +335,14 @@ EXPERIMENTS = {
             _AUTOPSY_START,
             (0,),
             {"epochs": 5},
+        ),
+        Experiment(
+            "curve-lenet",
+            "LeNet-300-100 on MNIST at densities asked for",
+            "lenet300",
+            _CURVE_LENET,
+            (0, 1, 2),
+            {"epochs": 10},
         ),
     )
 }

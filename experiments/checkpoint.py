@@ -30,7 +30,9 @@ class Checkpoint(keras.callbacks.Callback):
         path: The file, `.npz`.
         identity: Settles the run (recipe and seed): a file of another run is
             not resumed.
-        plateau: The run's plateau decay, whose count is kept.
+        plateau: The run's plateau decay, if it has one, whose count is kept.
+        density: What the run was asked for, if it was: epochs that are denser
+            by more than 2 % of it are not the best.
         monitor: Figure in the logs by which the best epoch is chosen, the
             first of equal ones.
 
@@ -45,13 +47,15 @@ class Checkpoint(keras.callbacks.Callback):
         self,
         path: pathlib.Path,
         identity: dict[str, Any],
-        plateau: PlateauDecay,
+        plateau: PlateauDecay | None,
+        density: float | None = None,
         monitor: str = "val_accuracy",
     ):
         super().__init__()
         self.path = path
         self.identity = identity
         self.plateau = plateau
+        self.density = density
         self.monitor = monitor
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
@@ -97,8 +101,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_epoch = state["best_epoch"]
         self.seconds = state["seconds"]
         self.sessions = state["sessions"] + 1
-        self.plateau.best = state["plateau_best"]
-        self.plateau.bad_epochs = state["plateau_bad_epochs"]
+        if self.plateau is not None:
+            self.plateau.best = state["plateau_best"]
+            self.plateau.bad_epochs = state["plateau_bad_epochs"]
 
     def restore_best(self, model: keras.Model) -> None:
         """Gives the model the best epoch's weights."""
@@ -110,8 +115,8 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(float(value))
-        scores = self.history[self.monitor]
-        if max(scores) > max(scores[:-1], default=-np.inf):
+        scores = self._scores()
+        if len(scores) == 1 or scores[-1] > max(scores[:-1]):
             self.best_epoch = len(scores)
             self._best = [
                 keras.ops.convert_to_numpy(v) for v in self.model.variables
@@ -121,6 +126,18 @@ class Checkpoint(keras.callbacks.Callback):
         self._clock = now
         self._save()
 
+    def _scores(self):
+        """By epoch, what the best is chosen by."""
+        scores = self.history[self.monitor]
+        if self.density is None:
+            return scores
+        return [
+            score if density <= 1.02 * self.density else -np.inf
+            for score, density in zip(
+                scores, self.history["density"], strict=True
+            )
+        ]
+
     def _state(self):
         return {
             "identity": self.identity,
@@ -128,8 +145,8 @@ class Checkpoint(keras.callbacks.Callback):
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "sessions": self.sessions,
-            "plateau_best": self.plateau.best,
-            "plateau_bad_epochs": self.plateau.bad_epochs,
+            "plateau_best": self.plateau and self.plateau.best,
+            "plateau_bad_epochs": self.plateau and self.plateau.bad_epochs,
         }
 
     def _save(self):

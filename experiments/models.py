@@ -29,6 +29,17 @@ def mlp(
     return _classifier(image, x, classes, "mlp")
 
 
+def lenet300(
+    inputs: Inputs, classes: int = 10, width: float = 1.0
+) -> keras.Model:
+    """LeNet-300-100, 784-300-100-10: 266,610 parameters on MNIST.
+
+    LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document
+    Recognition", Proceedings of the IEEE 86(11), 1998.
+    """
+    return mlp(inputs, classes, width, hidden=(300, 100))
+
+
 def convnet(
     inputs: Inputs, classes: int = 10, width: float = 1.0
 ) -> keras.Model:

@@ -9,11 +9,13 @@ import typing
 from typing import TYPE_CHECKING, Any
 
 from experiments.data import NAMES, Dataset
+from experiments.stream import steps_per_epoch
 
 if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
     import keras
 
-_MODELS = ("mlp", "convnet", "resnet18", "vgg13", "vgg16")
+_MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
+_SCHEDULES = ("plateau", "cosine")
 _OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
 
 
@@ -23,7 +25,8 @@ class Recipe:
 
     Attributes:
         label: Name in tables and figures.
-        model: `"mlp"`, `"convnet"`, `"resnet18"`, `"vgg13"` or `"vgg16"`.
+        model: `"mlp"`, `"lenet300"`, `"convnet"`, `"resnet18"`, `"vgg13"` or
+            `"vgg16"`.
         data: Name of a dataset of `experiments.data`.
         optimizer: `"SGD"`, `"Adam"`, `"ProxGD"`, `"LinBreg"` or `"AdaBreg"`.
         learning_rate: tau at the start.
@@ -41,6 +44,12 @@ class Recipe:
         augment: Whether images are shifted and mirrored at random.
         epochs: Number of epochs.
         batch_size: Examples per step.
+        density: What `TargetDensity` is asked for, in (0, 1], and `lam` then
+            is a relative strength; `None` leaves lambda as it is.
+        ramp: Share of training on the way to that density.
+        freeze: Share of training on the frozen support, at its end.
+        schedule: `"plateau"`, or `"cosine"`: tau falls to 0 along a half
+            period, and the next three fields mean nothing.
         decay: Factor on tau when the training loss stagnates.
         patience: Epochs without progress that are let pass.
         threshold: Relative change of the loss that counts as progress.
@@ -66,6 +75,10 @@ class Recipe:
     augment: bool = False
     epochs: int = 100
     batch_size: int = 128
+    density: float | None = None
+    ramp: float = 0.5
+    freeze: float = 0.25
+    schedule: str = "plateau"
     decay: float = 0.5
     patience: int = 5
     threshold: float = 0.01
@@ -89,6 +102,7 @@ class Recipe:
             ("model", _MODELS),
             ("data", NAMES),
             ("optimizer", _OPTIMIZERS),
+            ("schedule", _SCHEDULES),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -117,17 +131,44 @@ class Recipe:
                 )
         return dataclasses.replace(self, **changes)
 
-    def build_optimizer(self) -> keras.optimizers.Optimizer:
+    def build_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
+        """The optimizer for a training of so many steps."""
         import keras
 
         import keras_bregman as kb
 
         momentum = {"momentum": self.momentum} if self.momentum else {}
+        rate: Any = self.learning_rate
+        if self.schedule == "cosine":
+            rate = keras.optimizers.schedules.CosineDecay(rate, steps)
         if self.optimizer in ("SGD", "Adam"):
-            cls = getattr(keras.optimizers, self.optimizer)
-            return cls(self.learning_rate, **momentum)
-        cls = getattr(kb, self.optimizer)
-        return cls(self.learning_rate, self.lam, **momentum)
+            return getattr(keras.optimizers, self.optimizer)(rate, **momentum)
+        return getattr(kb, self.optimizer)(rate, self.lam, **momentum)
+
+    def steps_per_epoch(self, dataset: Dataset) -> int:
+        examples = self.examples or len(dataset.x_train)
+        return steps_per_epoch(examples, self.batch_size)
+
+    def callbacks(self) -> list[keras.callbacks.Callback]:
+        """What steers a training: the density, and tau on a plateau."""
+        import keras_bregman as kb
+
+        found: list[keras.callbacks.Callback] = []
+        if self.density is not None:
+            found.append(
+                kb.callbacks.TargetDensity(
+                    self.density, ramp=self.ramp, freeze=self.freeze
+                )
+            )
+        if self.schedule == "plateau":
+            found.append(
+                kb.callbacks.PlateauDecay(
+                    factor=self.decay,
+                    patience=self.patience,
+                    threshold=self.threshold,
+                )
+            )
+        return found
 
     def build_model(self, dataset: Dataset, seed: int) -> keras.Model:
         """The compiled model at its start, settled by the seed."""
@@ -151,7 +192,7 @@ class Recipe:
             scale=self.start_scale,
         )
         model.compile(
-            self.build_optimizer(),
+            self.build_optimizer(self.epochs * self.steps_per_epoch(dataset)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )

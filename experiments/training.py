@@ -17,7 +17,8 @@ from experiments.data import Dataset
 from experiments.progress import duration
 from experiments.recipes import Recipe
 from experiments.results import finite, provenance
-from experiments.stream import batches, steps_per_epoch
+from experiments.stream import batches
+from keras_bregman.callbacks import PlateauDecay
 
 
 class OutOfTime(Exception):
@@ -35,7 +36,8 @@ def train(
     """Trains a run to its end and evaluates it once on the test split.
 
     The best epoch is chosen on the validation split, the first of equal ones,
-    and its weights are what the test split sees.
+    and its weights are what the test split sees. Where the recipe asks for a
+    density, only epochs that have it are chosen from.
 
     Args:
         recipe: What is trained.
@@ -58,15 +60,12 @@ def train(
     """
     made_with = provenance()
     model = recipe.build_model(dataset, seed)
-    plateau = kb.callbacks.PlateauDecay(
-        factor=recipe.decay,
-        patience=recipe.patience,
-        threshold=recipe.threshold,
-    )
+    steering = recipe.callbacks()
     saver = Checkpoint(
         checkpoint,
         {"recipe": _plain(recipe), "seed": seed},
-        plateau,
+        next((c for c in steering if isinstance(c, PlateauDecay)), None),
+        recipe.density,
     )
     saver.restore(model)
     n = recipe.examples or len(dataset.x_train)
@@ -74,7 +73,7 @@ def train(
     if saver.epochs_done < recipe.epochs:
         callbacks = [
             kb.callbacks.SparsityLogger(),
-            plateau,
+            *steering,
             saver,
             _Watch(recipe, seed, saver, deadline, report),
         ]
@@ -87,7 +86,7 @@ def train(
                 recipe.augment,
                 first_epoch=saver.epochs_done,
             ),
-            steps_per_epoch=steps_per_epoch(n, recipe.batch_size),
+            steps_per_epoch=recipe.steps_per_epoch(dataset),
             epochs=recipe.epochs,
             initial_epoch=saver.epochs_done,
             validation_data=(dataset.x_val, dataset.y_val),

@@ -26,7 +26,7 @@ DECLARED = [
 def images(name):
     """A dataset of which only the shapes are there."""
     inputs = COLOR if name == "cifar10" else GRAY
-    return Dataset(name, *(np.empty(0),) * 6, 10, inputs)
+    return Dataset(name, *(np.empty(1),) * 6, 10, inputs)
 
 
 class TestRecipe:
@@ -48,9 +48,11 @@ class TestRecipe:
     @pytest.mark.parametrize(
         ("field", "value", "message"),
         [
-            ("model", "vgg19", "one of mlp, convnet, resnet18, vgg13, vgg16"),
+            ("model", "vgg19", "one of mlp, lenet300, convnet, resnet18, vgg"),
             ("data", "svhn", "one of digits, mnist"),
             ("optimizer", "sgd", "one of SGD, Adam, ProxGD"),
+            ("schedule", "step", "one of plateau, cosine"),
+            ("density", "low", r"of type float \| None"),
             ("epochs", 0, "greater than 0"),
             ("epochs", 2.5, "of type int"),
             ("epochs", "ten", "of type int"),
@@ -97,7 +99,7 @@ class TestRecipe:
 
     def test_optimizers(self):
         def built(name, **changes):
-            return PLAIN.changed(optimizer=name, **changes).build_optimizer()
+            return PLAIN.changed(optimizer=name, **changes).build_optimizer(9)
 
         for name in ("SGD", "Adam"):
             assert isinstance(built(name), getattr(keras.optimizers, name))
@@ -109,6 +111,19 @@ class TestRecipe:
             optimizer = built(name, momentum=0.75, learning_rate=0.5)
             assert optimizer.momentum == 0.75
             assert float(optimizer.learning_rate) == 0.5
+
+    def test_what_steers_a_training(self):
+        asked = PLAIN.changed(
+            density=0.05, ramp=0.4, freeze=0.3, schedule="cosine", epochs=5
+        )
+        (target,) = asked.callbacks()
+        assert (target.density, target.ramp, target.freeze) == (0.05, 0.4, 0.3)
+        rate = asked.build_optimizer(50)._learning_rate
+        assert float(rate(0)) == pytest.approx(0.1)
+        assert float(rate(25)) == pytest.approx(0.05)
+        assert float(rate(50)) == pytest.approx(0)
+        (plateau,) = PLAIN.changed(decay=0.3, patience=2).callbacks()
+        assert (plateau.factor, plateau.patience) == (0.3, 2)
 
     def test_the_start_depends_on_the_seed_alone(self):
         def start(optimizer, seed):
@@ -165,7 +180,8 @@ class TestCatalog:
     def test_every_recipe_builds(self):
         models, starts = {}, set()
         for _, _, recipe in DECLARED:
-            recipe.build_optimizer()
+            recipe.build_optimizer(9)
+            recipe.callbacks()
             kind = recipe.model, recipe.batch_norm
             if kind not in models:
                 tiny = recipe.changed(width=0.02)

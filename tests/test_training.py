@@ -215,6 +215,27 @@ def state(model):
     return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
+@pytest.mark.parametrize("epoch", (2, 4), ids=("ramp", "frozen"))
+def test_a_density_asked_for_survives_a_kill(epoch, tmp_path):
+    recipe = TINY.changed(
+        density=0.3, lam=1.0, epochs=5, ramp=0.5, freeze=0.3, schedule="cosine"
+    )
+    dataset = load("digits")
+    model, whole = train(recipe, 0, dataset, tmp_path / "whole.npz")
+    assert kb.density(model) == pytest.approx(0.3, rel=0.02)
+    assert whole["test"]["density"] == pytest.approx(0.3, rel=0.02)
+
+    def interrupt(line):
+        if f"epoch   {epoch}/5" in line:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, 0, dataset, tmp_path / "run.npz", report=interrupt)
+    _, resumed = train(recipe, 0, dataset, tmp_path / "run.npz")
+    assert resumed["sessions"] == 2
+    assert outcome(resumed) == outcome(whole)
+
+
 def assert_same_state(first, second):
     for a, b in zip(first, second, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -310,6 +331,20 @@ class TestCheckpoint:
                 writer.on_epoch_end(2, {"val_accuracy": 1.0, "loss": 0.0})
             assert path.read_bytes() == before
             assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+    def test_only_epochs_with_the_density_asked_for_are_the_best(self, path):
+        model = small()
+        model.optimizer.build(model.trainable_variables)
+        writer = Checkpoint(path, {}, None, 0.1)
+        writer.set_model(model)
+        best = []
+        for epoch, (score, density) in enumerate(
+            ((0.5, 1.0), (0.9, 0.2), (0.6, 0.101), (0.7, 0.1), (0.65, 0.1))
+        ):
+            logs = {"val_accuracy": score, "density": density}
+            writer.on_epoch_end(epoch, logs)
+            best.append(writer.best_epoch)
+        assert best == [1, 1, 3, 4, 4]
 
     def test_the_first_of_equal_epochs_is_the_best(self, path):
         model = small()
