@@ -274,7 +274,7 @@ EXPERIMENTS = {
                 {},
                 {"learning_rate": 0.1, "lam": 0.5},
                 {"learning_rate": 0.1, "lam": 0.4},
-                {"learning_rate": 1e-3, "lam": 1.8},
+                {"learning_rate": 3e-3, "lam": 3.6},
             ),
             (0, 1, 2),
             _QUARTER,

@@ -58,7 +58,8 @@ class TargetDensity(keras.callbacks.Callback):
             from the first step on.
         freeze: Share of training on the frozen support at the end, in [0, 1];
             `ramp + freeze` is at most 1.
-        every: Steps between two corrections, 1 or greater.
+        every: Steps between two corrections, 1 or greater; by default a
+            thousandth of the training and at least 20.
         gain: Exponent of `"feedback"`, in (0, 1].
 
     Raises:
@@ -79,7 +80,7 @@ class TargetDensity(keras.callbacks.Callback):
         distribution: str = "global",
         ramp: float = 0.5,
         freeze: float = 0.25,
-        every: int = 20,
+        every: int | None = None,
         gain: float = 0.2,
     ):
         super().__init__()
@@ -94,7 +95,7 @@ class TargetDensity(keras.callbacks.Callback):
             ),
             ("ramp", ramp, 0 <= ramp <= 1, "in [0, 1]"),
             ("freeze", freeze, 0 <= freeze <= 1, "in [0, 1]"),
-            ("every", every, every >= 1, "1 or greater"),
+            ("every", every, every is None or every >= 1, "1 or greater"),
             ("gain", gain, 0 < gain <= 1, "in (0, 1]"),
         ):
             if not good:
@@ -141,7 +142,8 @@ class TargetDensity(keras.callbacks.Callback):
         # before a strength far too small has switched everything on
         first = self._epoch == 0 and before == 0
         # on JAX whoever asks for the model makes it wait, so seldom
-        due = self._done // self.every > before // self.every
+        every = self._interval()
+        due = self._done // every > before // every
         if first or due or self._done == self._steps_per_epoch():
             self._correct()
 
@@ -184,6 +186,11 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _steps_per_epoch(self):
         return self.params.get("steps") or self._steps
+
+    def _interval(self):
+        """Steps between two corrections, each a few passes over all weights."""
+        steps = self.params["epochs"] * (self._steps_per_epoch() or 0)
+        return self.every or max(20, steps // 1000)
 
     def _position(self):
         """Share of training that is over."""
