@@ -51,8 +51,6 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     """
 
     _keeps_dual: ClassVar[bool] = True
-    # of a direction, where nothing is regularized
-    _step_length: float = 1.0
 
     def __init__(self, learning_rate, regularizer, **kwargs):
         if not callable(learning_rate):
@@ -70,6 +68,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         else:
             regularizer = regularizers.get(regularizer)
         self.regularizer = regularizer
+        self._frozen = False
         self._shrinks: list[Shrink | None] = []
         self._lambda_variables: list[keras.Variable | None] = []
 
@@ -107,9 +106,6 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         super().build(variables)
         self._paths = paths
         self._shrinks = shrinks
-        self._frozen = self.add_variable(
-            shape=(), initializer="zeros", name="frozen"
-        )
         # for callbacks.TargetDensity, whose memory has to be saved somewhere
         self.initial_density = self.add_variable(
             shape=(), initializer="ones", name="initial_density"
@@ -133,9 +129,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             self._lambda_variables.append(lam)
             self._states.append([self._add_slot(variable, n) for n in names])
             if shrink not in made:
-                update = self._make_update(shrink)
+                update = self._make_update(shrink, False)
                 # small vectors are not worth compiling
-                made[shrink] = update if shrink is None else fuse(update)
+                made[shrink] = (
+                    (update, update)
+                    if shrink is None
+                    else (fuse(update), fuse(self._make_update(shrink, True)))
+                )
             self._updates.append(made[shrink])
 
     def _add_slot(self, variable, name):
@@ -150,10 +150,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             name=f"{path_of(variable).replace('/', '_')}_{name}",
         )
 
-    def _make_update(self, shrink):
+    def _make_update(self, shrink, frozen):
         """The step of one variable, as a function of tensors."""
 
-        def update(theta, gradient, learning_rate, step, lam, frozen, state):
+        def update(theta, gradient, learning_rate, step, lam, state):
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
             state = [
@@ -164,17 +164,20 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             direction, slots = self._direction(
                 gradient, learning_rate, step, *state[len(dual) :]
             )
-            now = shrink and dataclasses.replace(shrink, lam=lam)
-            if shrink is not None:
-                off = ops.logical_and(frozen > 0, theta == 0)
+            if frozen:
+                # without a strength nothing shrinks, and signs may change
+                lam, off = ops.zeros_like(lam), ops.equal(theta, 0)
                 direction = ops.where(off, 0.0, direction)
-            moved, dual = self._move(
+            now = shrink and dataclasses.replace(shrink, lam=lam)
+            theta, moved = self._move(
                 theta, direction, learning_rate, now, *dual
             )
-            if shrink is not None:
-                free = theta - self._step_length * direction
-                moved = ops.where(frozen > 0, free, moved)
-            return moved, [*dual, *slots]
+            if frozen:
+                moved = [
+                    ops.where(off, old, new)
+                    for old, new in zip(dual, moved, strict=True)
+                ]
+            return theta, [*moved, *slots]
 
         return update
 
@@ -186,15 +189,18 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         state = self._states[index]
         lam = self._lambda_variables[index]
         dtype = _state_dtype(variable)
-        theta, new_state = self._updates[index](
+        update, update_frozen = self._updates[index]
+        arguments = (
             ops.cast(variable, dtype),
             ops.cast(gradient, dtype),
             ops.cast(learning_rate, dtype),
             ops.cast(self.iterations + 1, dtype),
             # below 0, by somebody's assign, there is no such regularizer
             None if lam is None else ops.relu(ops.cast(lam, dtype)),
-            ops.cast(self._frozen, dtype),
             [ops.cast(slot, dtype) for slot in state],
+        )
+        theta, new_state = (update_frozen if self._frozen else update)(
+            *arguments
         )
         for slot, value in zip(state, new_state, strict=True):
             self.assign(slot, value)
@@ -263,22 +269,20 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """Holds the regularized weights that are 0 at 0, and lets none go.
 
         While the support is frozen the weights on it move by plain SGD or
-        Adam, without any shrinkage, and may change sign. A variable of the
-        optimizer says so: it is saved, and may be set in a running `fit`.
+        Adam, without any shrinkage, and may change sign; the dual variables of
+        the others wait. It is not a variable, as a step that could do either
+        would cost more: a step that was compiled before has to be made anew,
+        by `model.make_train_function(force=True)`.
 
         Args:
             frozen: `False` lets weights be switched on and off again.
-
-        Raises:
-            ValueError: If the optimizer is not built.
         """
-        self._check_built("freeze_support()")
-        self._frozen.assign(float(frozen))
+        self._frozen = bool(frozen)
 
     @property
     def support_is_frozen(self) -> bool:
         """Whether `freeze_support` holds."""
-        return self.built and float(self._frozen) > 0
+        return self._frozen
 
     def summary(self, print_fn=print) -> None:
         """Prints each variable's path, shape, regularizer and strength.
@@ -345,10 +349,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def load_own_variables(self, store):
         super().load_own_variables(store)
+        if not self.built:  # and Keras has warned that nothing is loaded
+            return
         # Keras matches state by position alone, so that another optimizer's
         # may end up here; the dual heals itself, these cannot
-        if float(self._frozen) not in (0, 1):
-            self._frozen.assign(0.0)
         if not 0 < float(self.initial_density) <= 1:
             self.initial_density.assign(1.0)
         for shrink, lam in zip(

@@ -78,9 +78,7 @@ class _Bregman(ProximalOptimizer):
 
     def __init__(self, learning_rate, regularizer, delta, **kwargs):
         super().__init__(learning_rate, regularizer, **kwargs)
-        self.delta = self._step_length = check_number(
-            "delta", delta, open_low=True
-        )
+        self.delta = check_number("delta", delta, open_low=True)
 
     def critical_lambda(self, entry: Regularized):
         """For each weight of a variable, the lambda from which on it is 0.

@@ -94,10 +94,10 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     steps = bench.step_costs(repeats=2)
     assert len(steps) == len(bench.STEP_PAIRS) * len(bench.modes())
     slots = {s["optimizer"]: s["slots"] for s in steps}
-    # duals of kernels only; as scalars iterations, tau, two lambdas, whether
-    # the support is frozen, the density at the start
+    # duals of kernels only; as scalars iterations, tau, two lambdas, and the
+    # density at the start
     kernels, weights = 3 * 3 * 4 * 8 + 8 * 10, 3 * 3 * 4 * 8 + 8 * 10 + 18
-    dual = (kernels + 6) / weights
+    dual = (kernels + 5) / weights
     assert slots["LinBreg"] == pytest.approx(dual)
     assert slots["LinBreg momentum"] == pytest.approx(1 + dual)
     assert slots["AdaBreg"] == pytest.approx(2 + dual)

@@ -199,6 +199,7 @@ class TestTheFrozenSupport:
         np.testing.assert_array_equal(before != 0, after != 0)
         assert (np.sign(before) != np.sign(after)).any()
         model.optimizer.freeze_support(False)
+        model.make_train_function(force=True)
         model.optimizer.set_lambda(0.0)
         train(model, 3)
         assert (model.get_weights()[0] != 0).all()
@@ -315,6 +316,12 @@ def test_arguments_out_of_range(arguments, message):
 def test_optimizers_that_it_cannot_steer(optimizer, message):
     with pytest.raises(ValueError, match=message):
         fit(perceptron(optimizer()), [TargetDensity(0.1)], epochs=1)
+
+
+def test_a_loss_that_is_not_finite():
+    model = perceptron(kb.LinBreg(1e30, 1.0))
+    with pytest.raises(FloatingPointError, match="NaN or infinite weights"):
+        fit(model, [TargetDensity(0.1)], epochs=1)
 
 
 shapes = st.lists(

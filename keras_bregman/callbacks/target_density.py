@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
-from keras_bregman.base_optimizer import Regularized
+from keras_bregman.base_optimizer import Regularized, check_finite
 from keras_bregman.callbacks.wrappers import inner_optimizers
 from keras_bregman.kernels import kernels
 from keras_bregman.optimizers import AdaBreg, LinBreg
@@ -67,6 +67,7 @@ class TargetDensity(keras.callbacks.Callback):
             optimizer other than LinBreg and AdaBreg, without a regularized
             variable, with a strength of 0, or if the kernels that are not
             regularized alone exceed the density.
+        FloatingPointError: When a regularized kernel became NaN or infinite.
 
     Reference: the cubic ramp is that of Zhu, Gupta, "To prune, or not to
     prune", 2017; the densities by layer are those of Evci et al., "Rigging the
@@ -127,12 +128,12 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._training = False
-        for optimizer in self._optimizers():
-            if optimizer.built:
-                optimizer.freeze_support(False)
+        self._freeze(False)
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
+        if self._is_last() and self._is_reached():
+            self._freeze()
 
     def on_train_batch_end(self, batch, logs=None):
         before, self._done = self._done, batch + 1
@@ -182,7 +183,6 @@ class TargetDensity(keras.callbacks.Callback):
         self._checked = True
         for optimizer in optimizers if self._epoch == 0 else ():
             optimizer.initial_density.assign(self._begun_at)
-            optimizer.freeze_support(False)
 
     def _steps_per_epoch(self):
         return self.params.get("steps") or self._steps
@@ -205,28 +205,52 @@ class TargetDensity(keras.callbacks.Callback):
         if self._is_correct or optimizers[0].support_is_frozen:
             return
         self._is_correct = True
-        position = self._position()
-        last = position >= 1 - self.freeze
-        for scope, wanted in self._scopes(optimizers, self._wanted(position)):
-            on = sum(entry.nonzero for entry in scope)
+        last = self._is_last()
+        for scope, wanted in self._scopes():
+            check_finite(c.entry.variable for c in scope)
+            on = sum(c.nonzero for c in scope)
             if on == wanted:
                 continue
             if last or self.method == "exact":
                 _make_exact(scope, wanted)
             else:
                 _feed_back(scope, (on / wanted) ** self.gain)
-        if last and self.freeze:
-            for optimizer in optimizers:
-                optimizer.freeze_support()
+        if last:
+            self._freeze()
 
-    def _wanted(self, position):
+    def _is_last(self):
+        """Whether the next correction is the last, and the support frozen."""
+        return self._position() >= 1 - self.freeze
+
+    def _is_reached(self):
+        """Whether a former `fit` has made the last correction."""
+        optimizers = self._optimizers()
+        if not optimizers or not all(o.built for o in optimizers):
+            return False
+        return all(
+            abs(sum(c.nonzero for c in scope) - wanted) <= 0.02 * wanted
+            for scope, wanted in self._scopes()
+        )
+
+    def _freeze(self, frozen=True):
+        changed = False
+        for optimizer in self._optimizers():
+            changed |= optimizer.support_is_frozen != frozen
+            optimizer.freeze_support(frozen)
+        if changed:  # another step is compiled
+            self.model.make_train_function(force=True)
+
+    def _wanted(self):
         """The density of the ramp."""
-        left = max(0.0, 1 - position / self.ramp) if self.ramp else 0.0
+        left = 0.0
+        if self.ramp:
+            left = max(0.0, 1 - self._position() / self.ramp)
         begun_at = float(self._optimizers()[0].initial_density)
         return self.density + (begun_at - self.density) * left**3
 
-    def _scopes(self, optimizers, density):
+    def _scopes(self):
         """Kernels that share a strength, and how many weights they get."""
+        optimizers, density = self._optimizers(), self._wanted()
         found = kernels(self.model)
         by_id = {
             id(entry.variable): _Controlled(optimizer, entry)
