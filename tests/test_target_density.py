@@ -261,9 +261,18 @@ def test_goes_on_after_a_crash(crash_at, method, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
-def test_behind_loss_scaling_and_beside_another_optimizer():
-    scaled = keras.optimizers.LossScaleOptimizer(kb.LinBreg(0.1, 1.0), 2.0)
-    model = perceptron(scaled)
+def _wrapped(kind):
+    if kind == "loss scaling":
+        return keras.optimizers.LossScaleOptimizer(kb.LinBreg(0.1, 1.0), 2.0)
+    parts = keras.optimizers.OptimizerMap(
+        kb.LinBreg(0.1, 1.0), {"dense2/kernel": kb.AdaBreg(0.003, 1.0)}
+    )
+    return keras.optimizers.MultiOptimizer(parts)
+
+
+@pytest.mark.parametrize("kind", ("loss scaling", "two optimizers"))
+def test_behind_other_optimizers(kind):
+    model = perceptron(_wrapped(kind))
     fit(model, [TargetDensity(0.1)], epochs=2)
     assert kb.density(model) == pytest.approx(0.1, rel=0.02)
 
