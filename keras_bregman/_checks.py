@@ -25,6 +25,20 @@ def check_number(name, value, low=0.0, high=math.inf, open_low=False):
     return number
 
 
+def check_all(*checks):
+    """Raises ValueError for the first argument that is not good.
+
+    Args:
+        *checks: Name, value, whether it is good, and what it must be, as a
+            phrase behind "must be".
+    """
+    for name, value, good, bound in checks:
+        if not good:
+            raise ValueError(
+                f"`{name}` must be {bound}. Received: {name}={value!r}"
+            )
+
+
 def check_expression(name, expression):
     """The expression; raises ValueError unless it is a regular one."""
     try:

@@ -172,6 +172,20 @@ class TestTheFrozenSupport:
         )
         assert not model.optimizer.support_is_frozen
 
+    def test_is_released_by_a_new_fit_after_one_that_was_broken_off(self):
+        class Crash(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                if epoch == 2:
+                    raise KeyboardInterrupt
+
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        first = TargetDensity(0.1, ramp=0.2, freeze=0.5)
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, [first, Crash()], epochs=3)
+        assert model.optimizer.support_is_frozen
+        fit(model, [TargetDensity(0.3, ramp=0.2, freeze=0.5)], epochs=2)
+        assert kb.density(model) == pytest.approx(0.3, rel=0.02)
+
     def test_moves_as_under_sgd(self):
         model, twin = (compiled(kb.LinBreg(0.1, 0.05, delta=2.0)) for _ in "ab")
         kb.sparsify(model, 0.5, seed=1)

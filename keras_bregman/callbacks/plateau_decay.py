@@ -6,6 +6,7 @@ import math
 
 import keras
 
+from keras_bregman._checks import check_all
 from keras_bregman.callbacks.wrappers import inner_optimizers
 
 
@@ -52,17 +53,13 @@ class PlateauDecay(keras.callbacks.Callback):
         verbose: int = 0,
     ):
         super().__init__()
-        for name, value, good, bound in (
+        check_all(
             ("factor", factor, 0 < factor < 1, "in (0, 1)"),
             ("patience", patience, patience >= 0, "0 or greater"),
             ("threshold", threshold, 0 <= threshold < 1, "in [0, 1)"),
             ("mode", mode, mode in ("min", "max"), "'min' or 'max'"),
             ("min_lr", min_lr, 0 <= min_lr < math.inf, "0 or greater"),
-        ):
-            if not good:
-                raise ValueError(
-                    f"`{name}` must be {bound}. Received: {name}={value!r}"
-                )
+        )
         self.monitor = monitor
         self.factor = factor
         self.patience = patience

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._checks import check_all
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import Regularized, check_finite
 from keras_bregman.callbacks.wrappers import inner_optimizers
@@ -85,7 +86,7 @@ class TargetDensity(keras.callbacks.Callback):
         gain: float = 0.2,
     ):
         super().__init__()
-        for name, value, good, bound in (
+        check_all(
             ("density", density, 0 < density <= 1, "in (0, 1]"),
             ("method", method, method in _METHODS, f"one of {_METHODS}"),
             (
@@ -98,11 +99,7 @@ class TargetDensity(keras.callbacks.Callback):
             ("freeze", freeze, 0 <= freeze <= 1, "in [0, 1]"),
             ("every", every, every is None or every >= 1, "1 or greater"),
             ("gain", gain, 0 < gain <= 1, "in (0, 1]"),
-        ):
-            if not good:
-                raise ValueError(
-                    f"`{name}` must be {bound}. Received: {name}={value!r}"
-                )
+        )
         if ramp + freeze > 1:
             raise ValueError(
                 "`ramp` and `freeze` are shares of training, the first and "
@@ -124,6 +121,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
+        self._freeze(False)  # a former fit may have been broken off
         self._begun_at = sparsity.density(self.model)
 
     def on_train_end(self, logs=None):
@@ -260,12 +258,14 @@ class TargetDensity(keras.callbacks.Callback):
         controlled = [
             by_id[id(k.variable)] for k in found if id(k.variable) in by_id
         ]
-        others = [k.variable for k in found if id(k.variable) not in by_id]
+        others = sum(
+            _count(k.variable) for k in found if id(k.variable) not in by_id
+        )
         size = sum(math.prod(k.layout.shape) for k in found)
-        total = round(density * size) - sum(map(_count, others))
+        total = round(density * size) - others
         if total <= 0:
             raise ValueError(
-                f"`density` cannot be reached: {sum(map(_count, others)):,} "
+                f"`density` cannot be reached: {others:,} "
                 f"of the model's {size:,} kernel entries are on and not "
                 f"regularized. Received: density={self.density!r}"
             )
@@ -293,7 +293,7 @@ class _Controlled(NamedTuple):
 
 
 def _count(variable):
-    return int(np.count_nonzero(keras.ops.convert_to_numpy(variable)))
+    return int(np.count_nonzero(_numpy(variable)))
 
 
 def _make_exact(scope, wanted):
