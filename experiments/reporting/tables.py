@@ -69,11 +69,14 @@ def _no_run(scale):
 def settings(row: Row) -> tuple[str, str, str]:
     """Its optimizer, tau and lambda."""
     recipe = row.recipe
-    dense = recipe.optimizer in ("SGD", "Adam")
+    # asked for a density, lambda is steered and the recipe's is relative
+    has_lambda = (
+        recipe.optimizer not in ("SGD", "Adam") and recipe.density is None
+    )
     return (
         recipe.label,
         f"{recipe.learning_rate:g}",
-        "-" if dense else f"{recipe.lam:g}",
+        f"{recipe.lam:g}" if has_lambda else "-",
     )
 
 
