@@ -184,7 +184,8 @@ def _standardized(inputs):
 
 
 def _classifier(image, x, classes, name):
-    logits = layers.Dense(classes, name="logits")(x)
+    # bfloat16 has 8 bits for a logit, too few for the loss
+    logits = layers.Dense(classes, name="logits", dtype="float32")(x)
     return keras.Model(image, logits, name=name)
 
 

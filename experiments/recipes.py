@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import types
 import typing
@@ -16,6 +17,7 @@ if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
 
 _MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
 _SCHEDULES = ("plateau", "cosine")
+_PRECISIONS = ("float32", "mixed_bfloat16")
 _OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
 
 
@@ -53,6 +55,9 @@ class Recipe:
         decay: Factor on tau when the training loss stagnates.
         patience: Epochs without progress that are let pass.
         threshold: Relative change of the loss that counts as progress.
+        precision: `"float32"`, or `"mixed_bfloat16"`: layers but the last one
+            compute in bfloat16; weights, dual variables and the loss stay
+            float32.
         examples: Train on the first so many images only.
         probe_steps: Steps after which loss, accuracy and density are taken as
             well.
@@ -82,6 +87,7 @@ class Recipe:
     decay: float = 0.5
     patience: int = 5
     threshold: float = 0.01
+    precision: str = "float32"
     examples: int | None = None
     probe_steps: tuple[int, ...] = ()
     probe_layers: bool = False
@@ -103,6 +109,7 @@ class Recipe:
             ("data", NAMES),
             ("optimizer", _OPTIMIZERS),
             ("schedule", _SCHEDULES),
+            ("precision", _PRECISIONS),
         ):
             if getattr(self, name) not in known:
                 raise ValueError(
@@ -181,9 +188,10 @@ class Recipe:
         norm = {}
         if self.model.startswith("vgg"):
             norm["batch_norm"] = self.batch_norm
-        model = getattr(models, self.model)(
-            dataset.inputs, dataset.classes, self.width, **norm
-        )
+        with _policy(self.precision):
+            model = getattr(models, self.model)(
+                dataset.inputs, dataset.classes, self.width, **norm
+            )
         kb.sparsify(
             model,
             self.start,
@@ -197,6 +205,19 @@ class Recipe:
             metrics=["accuracy"],
         )
         return model
+
+
+@contextlib.contextmanager
+def _policy(name):
+    """Layers that are made within compute by this dtype policy."""
+    import keras
+
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _fits(value, hint):
