@@ -52,6 +52,7 @@ class TestRecipe:
             ("data", "svhn", "one of digits, mnist"),
             ("optimizer", "sgd", "one of SGD, Adam, ProxGD"),
             ("schedule", "step", "one of plateau, cosine"),
+            ("precision", "float16", "one of float32, mixed_bfloat16"),
             ("density", "low", r"of type float \| None"),
             ("epochs", 0, "greater than 0"),
             ("epochs", 2.5, "of type int"),
@@ -124,6 +125,26 @@ class TestRecipe:
         assert float(rate(50)) == pytest.approx(0)
         (plateau,) = PLAIN.changed(decay=0.3, patience=2).callbacks()
         assert (plateau.factor, plateau.patience) == (0.3, 2)
+
+    def test_precision(self):
+        def built(precision):
+            recipe = PLAIN.changed(precision=precision, start=0.5)
+            return recipe.build_model(images("mnist"), 0)
+
+        before = keras.config.dtype_policy()
+        mixed, plain = built("mixed_bfloat16"), built("float32")
+        assert keras.config.dtype_policy() is before
+        for model, dtype in ((mixed, "bfloat16"), (plain, "float32")):
+            first, last = (model.get_layer(n) for n in ("dense1", "logits"))
+            assert first.compute_dtype == dtype
+            assert last.compute_dtype == model.output.dtype == "float32"
+        # the same start, and bfloat16's 8 bits between the logits
+        x = np.random.default_rng(0).integers(0, 256, (32, 28, 28, 1), "uint8")
+        for a, b in zip(mixed.get_weights(), plain.get_weights(), strict=True):
+            assert a.dtype == "float32"
+            np.testing.assert_array_equal(a, b)
+        a, b = (m.predict(x, verbose=0) for m in (mixed, plain))
+        assert 1e-6 < np.abs(a - b).max() / np.abs(b).max() < 2**-6
 
     def test_the_start_depends_on_the_seed_alone(self):
         def start(optimizer, seed):

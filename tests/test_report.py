@@ -130,6 +130,14 @@ def test_the_report_and_the_paper_stand_beside_ours(written):
     assert text.count("| 88.9 | 9.9 | 10.1 |\n") == 2
 
 
+def test_a_caption_says_what_computes_in_bfloat16(written):
+    text = (written / "out" / "report.md").read_text()
+    for heading, expected in (("Table 1", True), ("Figures 2-4", False)):
+        section = text.split(f"## {heading}")[1].split("\n## ")[0]
+        caption = "Full scale; layers compute in bfloat16.\n"
+        assert (caption in section) == expected
+
+
 def test_every_number_names_the_files_that_it_comes_from(written):
     data = json.loads((written / "out" / "report.json").read_text())
     full = [

@@ -113,10 +113,13 @@ def _table(experiment, archive, scale):
 
 
 def _caption(experiment, scale):
+    recipes, _ = experiment.at(scale)
+    mixed = any(recipe.precision != "float32" for recipe in recipes)
+    precision = "; layers compute in bfloat16" if mixed else ""
     if scale == "full":
-        return "Full scale"
+        return f"Full scale{precision}"
     changes = ", ".join(
         f"{name.replace('_', ' ')} {value:g}"
         for name, value in experiment.small.items()
     )
-    return f"Small scale ({changes}; not comparable with the paper)"
+    return f"Small scale ({changes}; not comparable with the paper){precision}"
