@@ -34,6 +34,7 @@ class Recipe:
         learning_rate: tau at the start.
         lam: Strength lambda of the l1 norm on kernels.
         momentum: Of SGD or LinBreg.
+        options: Further arguments of the optimizer, by name.
         start: Share of the weights that are not 0 at the start, in (0, 1], or
             a dict from regular expressions on paths to shares, in which the
             first that is found counts.
@@ -72,6 +73,7 @@ class Recipe:
     learning_rate: float
     lam: float = 0.0
     momentum: float = 0.0
+    options: dict[str, float] = dataclasses.field(default_factory=dict)
     start: float | dict[str, float] = 0.01
     start_method: str = "bernoulli"
     start_scale: float = 1.0
@@ -144,13 +146,15 @@ class Recipe:
 
         import keras_bregman as kb
 
-        momentum = {"momentum": self.momentum} if self.momentum else {}
+        options = dict(self.options)
+        if self.momentum:
+            options["momentum"] = self.momentum
         rate: Any = self.learning_rate
         if self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps)
         if self.optimizer in ("SGD", "Adam"):
-            return getattr(keras.optimizers, self.optimizer)(rate, **momentum)
-        return getattr(kb, self.optimizer)(rate, self.lam, **momentum)
+            return getattr(keras.optimizers, self.optimizer)(rate, **options)
+        return getattr(kb, self.optimizer)(rate, self.lam, **options)
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
         examples = self.examples or len(dataset.x_train)
