@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
 _MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
+_METHODS = ("bregman", "pruning", "rigl", "set", "lasso", "thresholds")
 _OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
 
 
@@ -47,10 +48,16 @@ class Recipe:
         augment: Whether images are shifted and mirrored at random.
         epochs: Number of epochs.
         batch_size: Examples per step.
-        density: What `TargetDensity` is asked for, in (0, 1], and `lam` then
-            is a relative strength; `None` leaves lambda as it is.
-        ramp: Share of training on the way to that density.
-        freeze: Share of training on the frozen support, at its end.
+        density: The density asked for, in (0, 1]; `None` leaves lambda as it
+            is.
+        method: How that density is reached: `"bregman"`, by `TargetDensity`,
+            to which `lam` is a relative strength; or, with SGD or Adam, by a
+            peer of `experiments.peers`: `"pruning"`, `"rigl"`, `"set"`,
+            `"lasso"`, where `lam` is the penalty's strength, `"thresholds"`.
+        ramp: Share of training on the way to that density, by
+            `TargetDensity`.
+        freeze: Share of training on the frozen support at its end, likewise.
+        steering: Further arguments of the method, by name.
         schedule: `"plateau"`, or `"cosine"`: tau falls to 0 along a half
             period, and the next three fields mean nothing.
         decay: Factor on tau when the training loss stagnates.
@@ -83,8 +90,10 @@ class Recipe:
     epochs: int = 100
     batch_size: int = 128
     density: float | None = None
+    method: str = "bregman"
     ramp: float = 0.5
     freeze: float = 0.25
+    steering: dict[str, Any] = dataclasses.field(default_factory=dict)
     schedule: str = "plateau"
     decay: float = 0.5
     patience: int = 5
@@ -110,6 +119,7 @@ class Recipe:
             ("model", _MODELS),
             ("data", NAMES),
             ("optimizer", _OPTIMIZERS),
+            ("method", _METHODS),
             ("schedule", _SCHEDULES),
             ("precision", _PRECISIONS),
         ):
@@ -124,6 +134,19 @@ class Recipe:
                     f"`{name}` must be greater than 0. "
                     f"Received: {getattr(self, name)!r}"
                 )
+
+        dense = self.optimizer in ("SGD", "Adam")
+        if self.is_peer and not (dense and self.density):
+            raise ValueError(
+                f"`method` {self.method!r} takes a `density` and SGD or Adam. "
+                f"Received: density={self.density!r}, "
+                f"optimizer={self.optimizer!r}"
+            )
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether another method than ours makes the network sparse."""
+        return self.method != "bregman"
 
     @property
     def slug(self) -> str:
@@ -145,6 +168,7 @@ class Recipe:
         import keras
 
         import keras_bregman as kb
+        from experiments.peers import masked
 
         options = dict(self.options)
         if self.momentum:
@@ -153,24 +177,24 @@ class Recipe:
         if self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps)
         if self.optimizer in ("SGD", "Adam"):
-            return getattr(keras.optimizers, self.optimizer)(rate, **options)
+            if self.is_peer and self.method != "thresholds":
+                cls = getattr(masked, f"Masked{self.optimizer}")
+            else:
+                cls = getattr(keras.optimizers, self.optimizer)
+            return cls(rate, **options)
         return getattr(kb, self.optimizer)(rate, self.lam, **options)
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
         examples = self.examples or len(dataset.x_train)
         return steps_per_epoch(examples, self.batch_size)
 
-    def callbacks(self) -> list[keras.callbacks.Callback]:
+    def callbacks(self, seed: int = 0) -> list[keras.callbacks.Callback]:
         """What steers a training: the density, and tau on a plateau."""
         import keras_bregman as kb
 
         found: list[keras.callbacks.Callback] = []
         if self.density is not None:
-            found.append(
-                kb.callbacks.TargetDensity(
-                    self.density, ramp=self.ramp, freeze=self.freeze
-                )
-            )
+            found.append(self._steering(self.density, seed))
         if self.schedule == "plateau":
             found.append(
                 kb.callbacks.PlateauDecay(
@@ -181,12 +205,33 @@ class Recipe:
             )
         return found
 
+    def _steering(self, density, seed):
+        import keras_bregman as kb
+        from experiments.peers import learned_threshold, pruning, rewiring
+
+        further = self.steering
+        if self.method == "pruning":
+            return pruning.MagnitudePruning(density, **further)
+        if self.method == "lasso":
+            once = {"begin": 1.0, "end": 1.0, **further}
+            return pruning.MagnitudePruning(density, **once)
+        if self.method == "rigl":
+            return rewiring.RigL(density, seed=seed, **further)
+        if self.method == "set":
+            return rewiring.SET(density, seed=seed, **further)
+        if self.method == "thresholds":
+            return learned_threshold.ThresholdLogger()
+        return kb.callbacks.TargetDensity(
+            density, ramp=self.ramp, freeze=self.freeze, **further
+        )
+
     def build_model(self, dataset: Dataset, seed: int) -> keras.Model:
         """The compiled model at its start, settled by the seed."""
         import keras
 
         import keras_bregman as kb
         from experiments import models
+        from experiments.peers import lasso, learned_threshold
 
         keras.utils.set_random_seed(seed)
         norm = {}
@@ -203,12 +248,27 @@ class Recipe:
             seed=seed,
             scale=self.start_scale,
         )
+        if self.method == "lasso":
+            lasso.penalize(model, self.lam)
+        if self.method == "thresholds":
+            model = learned_threshold.learn_thresholds(model, **self.steering)
         model.compile(
             self.build_optimizer(self.epochs * self.steps_per_epoch(dataset)),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
         return model
+
+    def finished(self, model: keras.Model) -> keras.Model:
+        """A trained model as it is used and counted."""
+        from experiments.peers import learned_threshold
+
+        if self.method != "thresholds":
+            return model
+        assert self.density is not None
+        plain = learned_threshold.fix_thresholds(model, self.density)
+        plain.compile(loss=model.loss, metrics=["accuracy"])
+        return plain
 
 
 @contextlib.contextmanager

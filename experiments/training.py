@@ -60,12 +60,13 @@ def train(
     """
     made_with = provenance()
     model = recipe.build_model(dataset, seed)
-    steering = recipe.callbacks()
+    steering = recipe.callbacks(seed)
     saver = Checkpoint(
         checkpoint,
         {"recipe": _plain(recipe), "seed": seed},
         next((c for c in steering if isinstance(c, PlateauDecay)), None),
-        recipe.density,
+        # a learned threshold is not asked, and cut in the end
+        None if recipe.method == "thresholds" else recipe.density,
     )
     saver.restore(model)
     n = recipe.examples or len(dataset.x_train)
@@ -98,6 +99,7 @@ def train(
     if saver.epochs_done < recipe.epochs:
         raise OutOfTime
     saver.restore_best(model)
+    model = recipe.finished(model)
     test = probes.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}

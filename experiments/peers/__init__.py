@@ -1,0 +1,1 @@
+"""Other methods of sparse training, to compare with in the same recipe."""

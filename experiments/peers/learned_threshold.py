@@ -1,0 +1,127 @@
+"""Soft threshold reparameterization: every layer learns its threshold."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class _Thresholded(keras.layers.Layer):
+    """A layer whose kernel passes through a soft threshold that it learns.
+
+    kernel = sign(w) relu(|w| - sigmoid(s)), with the trainable scalar s.
+    """
+
+    _kernel: keras.Variable
+    threshold_start: float
+    threshold_decay: float
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.threshold = self.add_weight(
+            name="threshold",
+            shape=(),
+            initializer=keras.initializers.Constant(self.threshold_start),
+            # weight decay pulls s to 0, which raises the threshold
+            regularizer=keras.regularizers.L2(self.threshold_decay / 2),
+        )
+
+    @property
+    def kernel(self):
+        w = ops.convert_to_tensor(self._kernel)
+        least = ops.sigmoid(ops.convert_to_tensor(self.threshold))
+        return ops.sign(w) * ops.relu(ops.abs(w) - least)
+
+
+class _Dense(_Thresholded, keras.layers.Dense):
+    pass
+
+
+class _Conv2D(_Thresholded, keras.layers.Conv2D):
+    pass
+
+
+_CLASSES: dict[type, type] = {
+    keras.layers.Dense: _Dense,
+    keras.layers.Conv2D: _Conv2D,
+}
+
+
+def learn_thresholds(
+    model: keras.Model, start: float, decay: float
+) -> keras.Model:
+    """A copy whose dense and convolution layers learn thresholds.
+
+    Args:
+        model: A built functional model, not changed.
+        start: s at first; the threshold is sigmoid(s).
+        decay: Weight decay of s.
+
+    Reference: Kusupati et al., "Soft Threshold Weight Reparameterization for
+    Learnable Sparsity", ICML 2020.
+    """
+
+    def convert(layer):
+        cls = _CLASSES.get(type(layer))
+        if cls is None:
+            return _remade(layer, type(layer))
+        learner = _remade(layer, cls)
+        learner.threshold_start = start
+        learner.threshold_decay = decay
+        return learner
+
+    copy = keras.models.clone_model(model, clone_function=convert)
+    by_path = {w.path: w for w in model.weights}
+    for weight in copy.weights:
+        if weight.path in by_path:
+            weight.assign(by_path[weight.path])
+    return copy
+
+
+def fix_thresholds(model: keras.Model, density: float) -> keras.Model:
+    """The plain model of one that learned thresholds.
+
+    Where more than `density` of the kernel entries are left, the smallest are
+    cut off.
+    """
+    plain = {cls: base for base, cls in _CLASSES.items()}
+
+    def convert(layer):
+        return _remade(layer, plain.get(type(layer), type(layer)))
+
+    copy = keras.models.clone_model(model, clone_function=convert)
+    effective = _effective(model)
+    by_path = {w.path: ops.convert_to_numpy(w) for w in model.weights}
+    by_path |= effective
+    magnitudes = np.abs(np.concatenate([k.ravel() for k in effective.values()]))
+    total = round(density * magnitudes.size)
+    least = np.sort(magnitudes)[-total]
+    for weight in copy.weights:
+        value = by_path[weight.path]
+        if weight.path in effective:
+            value = np.where(np.abs(value) >= least, value, 0)
+        weight.assign(value)
+    return copy
+
+
+class ThresholdLogger(keras.callbacks.Callback):
+    """Writes the density behind the thresholds into the logs."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        kernels = _effective(self.model).values()
+        on = sum(np.count_nonzero(kernel) for kernel in kernels)
+        logs["density"] = on / sum(kernel.size for kernel in kernels)
+
+
+def _remade(layer, cls):
+    return cls.from_config(layer.get_config())
+
+
+def _effective(model):
+    """By path, the kernels behind their thresholds."""
+    return {
+        layer._kernel.path: ops.convert_to_numpy(layer.kernel)
+        for layer in model.layers
+        if isinstance(layer, _Thresholded)
+    }

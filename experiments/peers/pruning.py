@@ -1,0 +1,80 @@
+"""Gradual magnitude pruning, and its one-shot form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from keras import ops
+
+from experiments.peers.schedule import MaskSchedule, largest
+from keras_bregman.allocation import allocate
+
+
+class MagnitudePruning(MaskSchedule):
+    """Keeps the largest weights, fewer and fewer of them.
+
+        d(t) = d + (1 - d) (1 - (t - begin) / (end - begin))^3
+
+    from t = `begin` to `end`, after which the weights left are trained on.
+    What is pruned stays pruned. With `begin` equal to `end` all is pruned at
+    once.
+
+    Args:
+        density: The final share d of the kernel entries, a float in (0, 1].
+        begin: Share of training before pruning, in [0, 1].
+        end: Share of training at which the density is reached, in [0, 1].
+        every: Steps between two prunings.
+        distribution: `"global"`, by magnitude over all kernels; `"uniform"`,
+            the same density in each.
+
+    Reference: Zhu, Gupta, "To prune, or not to prune", 2017.
+    """
+
+    def __init__(
+        self,
+        density: float,
+        begin: float = 0.0,
+        end: float = 0.75,
+        every: int = 100,
+        distribution: str = "global",
+    ):
+        super().__init__(density, every)
+        self.begin_at = begin
+        self.end_at = end
+        self.distribution = distribution
+
+    def wanted(self, step: int) -> float:
+        """The density after so many steps."""
+        begin = self.begin_at * self.total_steps
+        end = self.end_at * self.total_steps
+        if step < begin:
+            return 1.0
+        left = 1 - (step - begin) / (end - begin) if step < end else 0.0
+        return self.density + (1 - self.density) * left**3
+
+    def is_due(self, step):
+        # the end of the ramp may lie between two multiples of `every`
+        last = math.ceil(self.end_at * self.total_steps)
+        return super().is_due(step) or step == last
+
+    def remask(self, step):
+        total = round(self.wanted(step) * self.size)
+        weights = [
+            np.abs(ops.convert_to_numpy(k.variable)) for k in self.masked
+        ]
+        held = [int(ops.convert_to_numpy(k.mask).sum()) for k in self.masked]
+        if sum(held) <= total:
+            return
+        if self.distribution == "global":
+            ranked = np.concatenate([w.ravel() for w in weights])
+            bounds = np.cumsum([w.size for w in weights])[:-1]
+            parts = np.split(largest(ranked, total), bounds)
+        else:
+            shares = allocate([w.shape for w in weights], total, "uniform")
+            parts = [
+                largest(w.ravel(), min(n, have))
+                for w, n, have in zip(weights, shares, held, strict=True)
+            ]
+        for kernel, part in zip(self.masked, parts, strict=True):
+            kernel.remask(part.reshape(kernel.variable.shape))

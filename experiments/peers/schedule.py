@@ -1,0 +1,81 @@
+"""What the peers' callbacks share: when, by the share of training."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+
+from experiments.peers.masked import MaskedKernel
+
+
+class MaskSchedule(keras.callbacks.Callback):
+    """Changes masks every so many steps of `model.fit`.
+
+    The step is counted from `fit`'s epochs, and masks are the optimizer's, so
+    that a resumed training goes on as if it had never stopped. The model is
+    compiled with `MaskedAdam` or `MaskedSGD`.
+
+    Args:
+        density: Share of all kernel entries that the masks hold in the end, a
+            float in (0, 1].
+        every: Steps between two calls.
+    """
+
+    def __init__(self, density: float, every: int):
+        super().__init__()
+        self.density = density
+        self.every = every
+        self._epoch = 0
+
+    def begin(self) -> None:
+        """Called before the first step of a training."""
+
+    def remask(self, step: int) -> None:
+        """Changes the masks after so many steps."""
+        raise NotImplementedError
+
+    def is_due(self, step: int) -> bool:
+        """Whether `remask` is called after so many steps."""
+        return step % self.every == 0
+
+    @property
+    def masked(self) -> list[MaskedKernel]:
+        return self.model.optimizer.masked
+
+    @property
+    def total_steps(self) -> int:
+        return self.params["epochs"] * self.params["steps"]
+
+    @property
+    def size(self) -> int:
+        """Number of kernel entries."""
+        return sum(math.prod(k.variable.shape) for k in self.masked)
+
+    def on_train_begin(self, logs=None):
+        self.model.optimizer.build(self.model.trainable_variables)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        if epoch == 0:
+            self.begin()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self._epoch * self.params["steps"] + batch + 1
+        if self.is_due(step):
+            self.remask(step)
+
+
+def largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+    """Where the n largest of a vector are, of those in the mask `among`."""
+    found = np.zeros(values.size, bool)
+    if n:
+        ranked = np.where(among, values, -np.inf)
+        found[np.argpartition(ranked, -n)[-n:]] = True
+    return found
+
+
+def smallest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+    """Where the n smallest of a vector are, of those in the mask `among`."""
+    return largest(-values, n, among)
