@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from experiments import comparison
 from experiments.recipes import Recipe
 
 SCALES = ("full", "small")
@@ -233,21 +234,6 @@ _LENET = Recipe(
     epochs=60,
     schedule="cosine",
 )
-_CURVE_LENET = (
-    _LENET,
-    *(
-        _LENET.changed(
-            label=f"AdaBreg at {100 * density:g} %",
-            optimizer="AdaBreg",
-            learning_rate=3e-3,
-            lam=1.0,
-            density=density,
-            ramp=0.4,
-            freeze=0.4,
-        )
-        for density in (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
-    ),
-)
 
 EXPERIMENTS = {
     e.name: e
@@ -344,9 +330,19 @@ EXPERIMENTS = {
             "curve-lenet",
             "LeNet-300-100 on MNIST at densities asked for",
             "lenet300",
-            _CURVE_LENET,
+            comparison.curve(_LENET, comparison.LENET_METHODS),
             (0, 1, 2),
             {"epochs": 10},
+        ),
+        Experiment(
+            "search-lenet",
+            "LeNet-300-100 at 2 %: every method's trials",
+            "search-lenet300",
+            comparison.search(
+                _LENET.changed(epochs=20), comparison.LENET_METHODS
+            ),
+            (0,),
+            {"epochs": 5},
         ),
     )
 }

@@ -53,7 +53,8 @@ class Recipe:
         method: How that density is reached: `"bregman"`, by `TargetDensity`,
             to which `lam` is a relative strength; or, with SGD or Adam, by a
             peer of `experiments.peers`: `"pruning"`, `"rigl"`, `"set"`,
-            `"lasso"`, where `lam` is the penalty's strength, `"thresholds"`.
+            `"thresholds"`, or `"lasso"`, with ProxGD too, where `lam` is the
+            penalty's strength.
         ramp: Share of training on the way to that density, by
             `TargetDensity`.
         freeze: Share of training on the frozen support at its end, likewise.
@@ -135,12 +136,16 @@ class Recipe:
                     f"Received: {getattr(self, name)!r}"
                 )
 
-        dense = self.optimizer in ("SGD", "Adam")
-        if self.is_peer and not (dense and self.density):
+        with_peers = ["SGD", "Adam"]
+        if self.method == "lasso":
+            with_peers.append("ProxGD")
+        if self.is_peer and (
+            self.optimizer not in with_peers or not self.density
+        ):
             raise ValueError(
-                f"`method` {self.method!r} takes a `density` and SGD or Adam. "
-                f"Received: density={self.density!r}, "
-                f"optimizer={self.optimizer!r}"
+                f"`method` {self.method!r} takes a `density` and one of "
+                f"{', '.join(with_peers)}. Received: "
+                f"density={self.density!r}, optimizer={self.optimizer!r}"
             )
 
     @property
@@ -176,13 +181,15 @@ class Recipe:
         rate: Any = self.learning_rate
         if self.schedule == "cosine":
             rate = keras.optimizers.schedules.CosineDecay(rate, steps)
-        if self.optimizer in ("SGD", "Adam"):
-            if self.is_peer and self.method != "thresholds":
-                cls = getattr(masked, f"Masked{self.optimizer}")
-            else:
-                cls = getattr(keras.optimizers, self.optimizer)
-            return cls(rate, **options)
-        return getattr(kb, self.optimizer)(rate, self.lam, **options)
+        if self.optimizer not in ("SGD", "Adam"):
+            options["regularizer"] = self.lam
+        if self.is_peer and self.method != "thresholds":
+            cls = getattr(masked, f"Masked{self.optimizer}")
+        elif self.optimizer in ("SGD", "Adam"):
+            cls = getattr(keras.optimizers, self.optimizer)
+        else:
+            cls = getattr(kb, self.optimizer)
+        return cls(rate, **options)
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
         examples = self.examples or len(dataset.x_train)
@@ -248,7 +255,8 @@ class Recipe:
             seed=seed,
             scale=self.start_scale,
         )
-        if self.method == "lasso":
+        # proximal gradient descent has the norm in its step instead
+        if self.method == "lasso" and self.optimizer != "ProxGD":
             lasso.penalize(model, self.lam)
         if self.method == "thresholds":
             model = learned_threshold.learn_thresholds(model, **self.steering)

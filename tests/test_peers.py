@@ -1,6 +1,7 @@
 """The methods to compare with: each follows its paper's rule."""
 
 import itertools
+from functools import partial
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ from experiments import training
 from experiments.data import load
 from experiments.peers import learned_threshold
 from experiments.peers.lasso import penalize
-from experiments.peers.masked import MaskedAdam, MaskedSGD
+from experiments.peers.masked import MaskedAdam, MaskedProxGD, MaskedSGD
 from experiments.peers.pruning import MagnitudePruning
 from experiments.peers.rewiring import SET, RigL
 from experiments.recipes import Recipe
@@ -23,6 +24,12 @@ PEERS = {
     "rigl": {"steering": {"every": 3}},
     "set": {"steering": {"every": 3}},
     "lasso": {"lam": 1e-3},
+    "proximal": {
+        "method": "lasso",
+        "optimizer": "ProxGD",
+        "learning_rate": 0.1,
+        "lam": 1e-3,
+    },
     "thresholds": {"steering": {"start": -2.0, "decay": 1e-3}},
 }
 
@@ -39,9 +46,8 @@ def recipe(method):
         threshold=0.05,
         epochs=5,
         density=DENSITY,
-        method=method,
     )
-    return peer.changed(**PEERS[method])
+    return peer.changed(**{"method": method, **PEERS[method]})
 
 
 def masked(optimizer=None):
@@ -64,9 +70,13 @@ class TestMaskedOptimizers:
         [
             (MaskedAdam, keras.optimizers.Adam),
             (MaskedSGD, keras.optimizers.SGD),
+            (
+                partial(MaskedProxGD, regularizer=0.1),
+                partial(kb.ProxGD, regularizer=0.1),
+            ),
         ],
     )
-    def test_with_full_masks_they_are_keras_own(self, masked_one, plain):
+    def test_with_full_masks_they_are_the_plain_ones(self, masked_one, plain):
         found = []
         for optimizer in (masked_one(0.01), plain(0.01)):
             keras.utils.set_random_seed(1)
@@ -349,7 +359,7 @@ def test_a_run_has_the_density_and_survives_a_kill(method, tmp_path):
     size = sum(w.size for w in _kernels(model))
     assert kb.density(model) == whole["test"]["density"]
     assert whole["test"]["density"] <= DENSITY + 0.51 / size
-    if method in ("pruning", "lasso"):
+    if method in ("pruning", "lasso", "proximal"):
         assert whole["test"]["density"] >= DENSITY - 0.51 / size
     elif method in ("rigl", "set"):
         # what grows at a pixel that is always black stays 0
@@ -371,7 +381,9 @@ def test_a_run_has_the_density_and_survives_a_kill(method, tmp_path):
 @pytest.mark.parametrize(
     "changes", [{"density": None}, {"optimizer": "LinBreg"}]
 )
-def test_a_peer_needs_a_density_and_a_plain_optimizer(changes):
-    with pytest.raises(ValueError, match="'rigl' takes a `density` and SGD or"):
+def test_a_peer_needs_a_density_and_an_optimizer_without_a_dual(changes):
+    with pytest.raises(
+        ValueError, match="'rigl' takes a `density` and one of SGD, A"
+    ):
         recipe("rigl").changed(**changes)
     assert isinstance(recipe("rigl"), Recipe)

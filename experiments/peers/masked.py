@@ -1,4 +1,4 @@
-"""Adam and SGD on the part of the weights that a callback chooses."""
+"""Optimizers on the part of the weights that a callback chooses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+import keras_bregman as kb
 from keras_bregman.kernels import is_kernel, path_of
 
 
@@ -99,3 +100,7 @@ class MaskedAdam(_Masked, keras.optimizers.Adam):
 
 class MaskedSGD(_Masked, keras.optimizers.SGD):
     """Keras' SGD on masked kernels."""
+
+
+class MaskedProxGD(_Masked, kb.ProxGD):
+    """Proximal gradient descent on masked kernels."""

@@ -1,0 +1,139 @@
+"""Ours and its peers in one recipe: who competes, and how each was tuned.
+
+Every method gets the same network, data, epochs, batches, schedule and the
+same number of trials: its published settings where it has some, and around
+them `TRIALS` of a grid, at one density and for one seed. The best on the
+validation split is what the curves are trained with.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any, NamedTuple
+
+from experiments.recipes import Recipe
+
+DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
+SEARCHED_AT = 0.02
+TRIALS = 6
+
+
+class Method(NamedTuple):
+    """A method, what it is tuned over and what was chosen.
+
+    Attributes:
+        label: Its name in tables.
+        fixed: Fields of its recipes.
+        grid: Values of further fields, `TRIALS` combinations in all.
+        chosen: One of those combinations, in the order of `grid`.
+    """
+
+    label: str
+    fixed: dict[str, Any]
+    grid: dict[str, tuple[Any, ...]]
+    chosen: tuple[Any, ...]
+
+    def trials(self, base: Recipe) -> list[Recipe]:
+        """All combinations at the density searched at."""
+        found = []
+        for values in itertools.product(*self.grid.values()):
+            settings = dict(zip(self.grid, values, strict=True))
+            words = ", ".join(f"{k} {_said(v)}" for k, v in settings.items())
+            found.append(
+                base.changed(
+                    label=f"{self.label}: {words}",
+                    density=SEARCHED_AT,
+                    **{**self.fixed, **settings},
+                )
+            )
+        return found
+
+    def at(self, base: Recipe, density: float) -> Recipe:
+        """The recipe of the curve at a density."""
+        return base.changed(
+            label=f"{self.label} at {100 * density:g} %",
+            density=density,
+            **self.fixed,
+            **dict(zip(self.grid, self.chosen, strict=True)),
+        )
+
+
+def _said(value):
+    if isinstance(value, dict):
+        return " ".join(f"{k} {v:g}" for k, v in value.items())
+    return f"{value:g}"
+
+
+def search(base: Recipe, methods: tuple[Method, ...]) -> tuple[Recipe, ...]:
+    """All trials of all methods."""
+    return tuple(r for method in methods for r in method.trials(base))
+
+
+def curve(base: Recipe, methods: tuple[Method, ...]) -> tuple[Recipe, ...]:
+    """The dense reference, and every method at every density."""
+    return (
+        base,
+        *(m.at(base, d) for m in methods for d in DENSITIES),
+    )
+
+
+_TAUS = (3e-4, 1e-3, 3e-3)
+_ENDS = ({"end": 0.5}, {"end": 0.75})
+_FRACTIONS = ({"fraction": 0.3}, {"fraction": 0.5})
+LENET_METHODS = (
+    Method(
+        "AdaBreg",
+        {"optimizer": "AdaBreg", "lam": 1.0, "ramp": 0.4},
+        {"learning_rate": (1e-3, 3e-3, 1e-2), "freeze": (0.2, 0.4)},
+        (3e-3, 0.4),
+    ),
+    Method(
+        "LinBreg",
+        {"optimizer": "LinBreg", "momentum": 0.9, "lam": 1.0, "ramp": 0.4},
+        {"learning_rate": (0.03, 0.1, 0.3), "freeze": (0.2, 0.4)},
+        (0.1, 0.4),
+    ),
+    Method(
+        "Pruning",
+        {"optimizer": "Adam", "method": "pruning"},
+        {"learning_rate": _TAUS, "steering": _ENDS},
+        (1e-3, {"end": 0.75}),
+    ),
+    Method(
+        "RigL",
+        {"optimizer": "Adam", "method": "rigl"},
+        {"learning_rate": _TAUS, "steering": _FRACTIONS},
+        (1e-3, {"fraction": 0.3}),
+    ),
+    Method(
+        "SET",
+        {"optimizer": "Adam", "method": "set"},
+        {"learning_rate": _TAUS, "steering": _FRACTIONS},
+        (1e-3, {"fraction": 0.3}),
+    ),
+    Method(
+        "Lasso",
+        {"optimizer": "Adam", "method": "lasso"},
+        {"lam": (1e-5, 1e-4, 1e-3), "learning_rate": (1e-3, 3e-3)},
+        (1e-4, 1e-3),
+    ),
+    Method(
+        "ProxGD",
+        {"optimizer": "ProxGD", "method": "lasso"},
+        {"lam": (1e-4, 3e-4, 1e-3), "learning_rate": (0.1, 0.3)},
+        (3e-4, 0.1),
+    ),
+    Method(
+        "STR",
+        {"optimizer": "SGD", "momentum": 0.9, "method": "thresholds"},
+        {
+            "learning_rate": (0.03, 0.1),
+            "steering": (
+                {"start": -5.0, "decay": 1e-4},
+                {"start": -5.0, "decay": 1e-3},
+                {"start": -10.0, "decay": 1e-3},
+            ),
+        },
+        (0.1, {"start": -5.0, "decay": 1e-3}),
+    ),
+)
