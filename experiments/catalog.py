@@ -95,6 +95,16 @@ _FIGURES_5_8 = (
 # --- Tables ----------------------------------------------------------------
 
 _CONVNET = Recipe("Adam", "convnet", "fashion_mnist", "Adam", 1e-3)
+_CONVNET_CURVE = comparison.curve(
+    _CONVNET.changed(
+        label="Adam cosine",
+        start=1.0,
+        schedule="cosine",
+        precision="mixed_bfloat16",
+    ),
+    comparison.CONVNET_METHODS,
+    (0.1, 0.023, 0.01),
+)
 _RESNET18 = Recipe("Adam", "resnet18", "cifar10", "Adam", 1e-3, augment=True)
 _VGG16 = _RESNET18.changed(model="vgg16")
 
@@ -265,7 +275,8 @@ EXPERIMENTS = {
                 {"learning_rate": 0.1, "lam": 0.7},
                 {"learning_rate": 0.1, "lam": 0.5},
                 {"learning_rate": 3e-3, "lam": 2.4},
-            ),
+            )
+            + tuple(r for r in _CONVNET_CURVE if r.label == "AdaBreg at 2.3 %"),
             (0, 1, 2),
             _QUARTER,
         ),
@@ -333,6 +344,14 @@ EXPERIMENTS = {
             comparison.curve(_LENET, comparison.LENET_METHODS),
             (0, 1, 2),
             {"epochs": 10},
+        ),
+        Experiment(
+            "curve-convnet",
+            "ConvNet on Fashion-MNIST at densities asked for",
+            "convnet",
+            _CONVNET_CURVE,
+            (0, 1, 2),
+            _QUARTER,
         ),
         Experiment(
             "search-lenet",

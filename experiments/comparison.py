@@ -69,12 +69,13 @@ def search(base: Recipe, methods: tuple[Method, ...]) -> tuple[Recipe, ...]:
     return tuple(r for method in methods for r in method.trials(base))
 
 
-def curve(base: Recipe, methods: tuple[Method, ...]) -> tuple[Recipe, ...]:
+def curve(
+    base: Recipe,
+    methods: tuple[Method, ...],
+    densities: tuple[float, ...] = DENSITIES,
+) -> tuple[Recipe, ...]:
     """The dense reference, and every method at every density."""
-    return (
-        base,
-        *(m.at(base, d) for m in methods for d in DENSITIES),
-    )
+    return (base, *(m.at(base, d) for m in methods for d in densities))
 
 
 _TAUS = (3e-4, 1e-3, 3e-3)
@@ -135,5 +136,14 @@ LENET_METHODS = (
             ),
         },
         (0.1, {"start": -5.0, "decay": 1e-3}),
+    ),
+)
+
+CONVNET_METHODS = (
+    Method(
+        "AdaBreg",
+        {"optimizer": "AdaBreg", "lam": 1.0},
+        {"learning_rate": (1e-3, 3e-3), "freeze": (0.15, 0.25, 0.35)},
+        (1e-3, 0.25),
     ),
 )
