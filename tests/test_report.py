@@ -22,6 +22,7 @@ from experiments.reporting import (
     figures,
     markdown,
     tables,
+    tradeoff,
     verdicts,
     write,
 )
@@ -138,6 +139,48 @@ def test_a_caption_says_what_computes_in_bfloat16(written):
         assert (caption in section) == expected
 
 
+def test_a_field_younger_than_a_file_had_its_defaults_effect(tmp_path):
+    (path,) = put(tmp_path, "figure2-4", only=("SGD",), seeds=(0,))
+    result = results.read(path)
+    for name in ("options", "steering", "density", "precision"):
+        del result["recipe"][name]
+    results.save(result, path)
+    archive = Archive(tmp_path)
+    assert not archive.stale
+    assert archive.row("figure2-4", "SGD", "full").runs == "1 of 3"
+
+
+def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
+    put(tmp_path, "curve-lenet", only=("Adam", "AdaBreg at 5 %"))
+    put(tmp_path, "curve-lenet", only=("STR at 20 %",), seeds=(1,))
+    rows = Archive(tmp_path).rows("curve-lenet", "full")
+    table = tables.by_density(rows)
+    columns = [c for _, group in table.groups for c in group]
+    assert columns[:4] == ["method", "100 %", "50 %", "20 %"]
+    assert columns[-1] == "0.5 %"
+    lines = {
+        line[0]: dict(zip(columns, line, strict=True)) for line in table.rows
+    }
+    assert lines["Adam"]["100 %"].startswith("90.00 ± 0.00")
+    assert lines["Adam"]["50 %"] == ""
+    # `put` gives every run a density of 10 %
+    assert lines["AdaBreg"]["5 %"] == "90.00 ± 0.00 (10 %)"
+    assert lines["STR"]["20 %"] == "90.00 (10 %), 1 of 3"
+    assert lines["STR"]["10 %"] == "no full run yet"
+
+
+def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
+    put(tmp_path, "curve-lenet", only=("Adam", "AdaBreg at 5 %", "SET at 1 %"))
+    axis = tradeoff.draw(Archive(tmp_path).rows("curve-lenet", "full")).axes[0]
+    _, labels = axis.get_legend_handles_labels()
+    assert sorted(labels) == [
+        "AdaBreg",
+        "Adam, dense",
+        "SET",
+        "sparse momentum, published",
+    ]
+
+
 def test_every_number_names_the_files_that_it_comes_from(written):
     data = json.loads((written / "out" / "report.json").read_text())
     full = [
@@ -145,17 +188,20 @@ def test_every_number_names_the_files_that_it_comes_from(written):
         for cell in data["cells"]
         if (cell["table"], cell["scale"]) == ("table1", "full")
     ]
-    assert len(full) == 4 * 4
+    assert len(full) == 5 * 4
     for cell in full:
         assert cell["seeds"] == [0, 1]
         read = [results.read(written / file) for file in cell["files"]]
         assert [result["seed"] for result in read] == [0, 1]
         assert {r["recipe"]["label"] for r in read} == {cell["row"]}
     (figure,) = (f for f in data["figures"] if f["name"] == "table1")
-    assert len(figure["files"]) == 8
+    assert len(figure["files"]) == 10
     for image in figure["images"]:
         assert (written / "out" / image).stat().st_size > 1000
-    assert len([f for f in data["missing"] if "/convnet/" in f]) == 4 + 4
+    # table 1's third seed, and what the curve of its family has besides
+    missing = [f for f in data["missing"] if "/convnet/" in f]
+    assert len([f for f in missing if "/full/" in f]) == 5 + 3 * 3
+    assert len([f for f in missing if "/small/" in f]) == 5 + 3
 
 
 def test_the_page_needs_nothing_beside_it(written):
@@ -163,7 +209,9 @@ def test_the_page_needs_nothing_beside_it(written):
     sources = re.findall(
         r"(?:src|href|srcset|data)\s*=\s*\"([^\"]{0,20})", page
     )
-    assert len(sources) == 3  # Figure 1 and the two tables' curves
+    assert (
+        len(sources) == 4
+    )  # Figure 1, two tables, and table 1's row in a curve
     assert all(s.startswith("data:image/svg+xml") for s in sources)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
 
@@ -171,7 +219,7 @@ def test_the_page_needs_nothing_beside_it(written):
 def test_the_same_results_give_the_same_bytes(written, tmp_path):
     write.write(written / "results", tmp_path)
     made = sorted(p for p in tmp_path.rglob("*") if p.is_file())
-    assert len(made) == 3 + 2 * 3
+    assert len(made) == 3 + 2 * 4
     for path in made:
         former = written / "out" / path.relative_to(tmp_path)
         assert path.read_bytes() == former.read_bytes(), path.name

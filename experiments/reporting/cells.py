@@ -179,12 +179,7 @@ def _differences(result, recipe, scale, seed):
     """What a result was made with that the catalog declares otherwise."""
     declared = dataclasses.asdict(recipe)
     # a field younger than the file had its default's effect before
-    defaults = {
-        f.name: f.default
-        for f in dataclasses.fields(Recipe)
-        if f.default is not dataclasses.MISSING
-    }
-    stored = {**defaults, **result["recipe"]}
+    stored = {**_defaults(), **result["recipe"]}
     pairs = [
         (name, stored.get(name), declared.get(name))
         for name in dict.fromkeys((*declared, *stored))
@@ -195,6 +190,16 @@ def _differences(result, recipe, scale, seed):
         for name, was, now in pairs
         if _json(was) != _json(now)
     ]
+
+
+def _defaults():
+    found = {}
+    for field in dataclasses.fields(Recipe):
+        if field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+        elif field.default_factory is not dataclasses.MISSING:
+            found[field.name] = field.default_factory()
+    return found
 
 
 def _json(value):

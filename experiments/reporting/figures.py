@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.recipes import Recipe
-from experiments.reporting import architecture, autopsy, curves
+from experiments.reporting import architecture, autopsy, curves, tradeoff
 from experiments.reporting.cells import Archive, Row
 from experiments.reporting.published import REPORT
+from experiments.reporting.tables import is_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -137,6 +138,16 @@ SPECS = (
         )
         for model, title in (("vgg13", "VGG-13"), ("vgg16", "VGG-16"))
     ),
+    *(
+        Spec(
+            name,
+            f"{experiment.title}: what each method makes of them",
+            name,
+            tradeoff.draw,
+        )
+        for name, experiment in EXPERIMENTS.items()
+        if is_curve(name)
+    ),
     Spec(
         "autopsy-start",
         "ConvNet: dense layers that start sparse or full",
@@ -207,7 +218,11 @@ def _note(rows):
         for row in rows
         if len(row.results) < wanted
     ]
-    return f"{text} Still incomplete: {', '.join(short)}." if short else text
+    if not short:
+        return text
+    if len(short) > 8:
+        short = [f"{len(short)} of {len(rows)} rows"]
+    return f"{text} Still incomplete: {', '.join(short)}."
 
 
 def render(

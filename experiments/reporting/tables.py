@@ -62,6 +62,56 @@ def build(name: str, rows: list[Row]) -> Table:
     )
 
 
+def is_curve(name: str) -> bool:
+    """Whether an experiment asks its methods for densities."""
+    return name.startswith("curve-")
+
+
+def by_density(rows: list[Row]) -> Table:
+    """A line for each method, with its test accuracy at every density.
+
+    A density that was missed by more than 2 % of it stands behind its cell.
+    """
+    methods = by_method(rows)
+    densities = sorted(
+        {r.recipe.density for r in rows if r.recipe.density is not None},
+        reverse=True,
+    )
+    return Table(
+        [
+            ("", ("method",)),
+            ("dense", ("100 %",)),
+            ("asked for", tuple(f"{100 * d:g} %" for d in densities)),
+        ],
+        [
+            [method, *(_at_density(found.get(d)) for d in (None, *densities))]
+            for method, found in methods.items()
+        ],
+        _no_run(rows[0].scale),
+    )
+
+
+def by_method(rows: list[Row]) -> dict[str, dict[float | None, Row]]:
+    """A curve's rows by method and density; `None` for the dense ones."""
+    found: dict[str, dict[float | None, Row]] = {}
+    for row in rows:
+        method = row.label.partition(" at ")[0]
+        found.setdefault(method, {})[row.recipe.density] = row
+    return found
+
+
+def _at_density(row):
+    if row is None:
+        return ""
+    if not row.results:
+        return _no_run(row.scale)
+    text = str(row.cell("test_accuracy"))
+    asked, got = row.recipe.density, row.cell("density").mean
+    if asked is not None and abs(got - 100 * asked) > 2 * asked:
+        text += f" ({got:.2g} %)"
+    return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
+
+
 def _no_run(scale):
     return f"no {scale} run yet"
 

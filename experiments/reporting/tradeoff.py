@@ -1,0 +1,106 @@
+"""Test accuracy over density, a line for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from experiments.reporting.cells import Row
+from experiments.reporting.curves import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PERCENTS,
+    PURPLE,
+    RED,
+    legend_below,
+)
+from experiments.reporting.published import RECORDS
+from experiments.reporting.tables import by_method
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_COLOURS = {
+    "AdaBreg": RED,
+    "LinBreg": BLUE,
+    "Pruning": GREEN,
+    "RigL": PURPLE,
+    "SET": "#56B4E9",
+    "Lasso": ORANGE,
+    "ProxGD": "#A0760A",
+    "STR": "#000000",
+}
+
+
+def draw(rows: Sequence[Row]) -> Figure:
+    """The methods of a curve, its dense reference and published records.
+
+    Points are means over seeds, at the density that was reached; bars are the
+    range of the seeds.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axis = figure.subplots()
+    lowest = []
+    for method, found in by_method(list(rows)).items():
+        present = [row for row in found.values() if row.results]
+        if not present:
+            continue
+        if present[0].recipe.density is None:
+            axis.axhline(
+                present[0].cell("test_accuracy").mean or 0.0,
+                color=GREY,
+                linestyle=(0, (5, 1.6)),
+                label=f"{method}, dense",
+            )
+            continue
+        present.sort(key=lambda row: row.recipe.density or 1)
+        lowest.append(_line(axis, method, present))
+    for (name, points), marker in zip(
+        RECORDS.get(rows[0].experiment, {}).items(), "*PX", strict=False
+    ):
+        axis.plot(
+            [100 * density for density in points],
+            list(points.values()),
+            marker,
+            color=GREY,
+            markersize=8,
+            label=f"{name}, published",
+        )
+    axis.set_xscale("log")
+    axis.set_xticks([0.5, *PERCENTS[:-1]])
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.set_xlabel("weights that are not 0, in %")
+    axis.set_ylabel("test accuracy in %")
+    if lowest:
+        # what falls far below the others would hide how they differ
+        axis.set_ylim(bottom=max(min(lowest), max(lowest) - 6) - 0.5)
+    legend_below(figure, axis)
+    return figure
+
+
+def _line(axis, method, rows):
+    """Draws a method, and says how low it falls."""
+    means = [row.cell("test_accuracy").mean for row in rows]
+    seeds = [
+        [100 * r["test"]["accuracy"] for r in row.results.values()]
+        for row in rows
+    ]
+    axis.errorbar(
+        [row.cell("density").mean for row in rows],
+        means,
+        yerr=[
+            [mean - min(s) for mean, s in zip(means, seeds, strict=True)],
+            [max(s) - mean for mean, s in zip(means, seeds, strict=True)],
+        ],
+        color=_COLOURS.get(method, GREY),
+        marker="o",
+        markersize=3.5,
+        capsize=2,
+        label=method,
+    )
+    return min(means)
