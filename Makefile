@@ -57,12 +57,12 @@ bench: $(test_ready)
 
 $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), about a minute"
-	@$(PIP) -e '.[tensorflow,experiments]'
+	@$(PIP) -e '.[tensorflow,experiments,tune]'
 	@touch $@
 
 $(test_ready): setup.py requirements/pins.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), a minute or two"
-	@$(PIP) -e '.[$(extras),experiments,dev]'
+	@$(PIP) -e '.[$(extras),experiments,tune,dev]'
 	@touch $@
 
 $(VENV)/bin/python:

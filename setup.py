@@ -19,9 +19,11 @@ experiments = [
     "tensorflow-datasets",
 ]
 tune = [
-    "keras-tuner",
+    "keras-tuner>=1.4.8",
     "scikit-learn",  # for BayesianOptimization
-    "tensorboard",  # keras-tuner needs it, undeclared
+    # keras-tuner needs them, undeclared
+    "six",
+    "tensorboard",
 ]
 
 setup(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import sys
 import time
 
+from experiments import search
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import NAMES, DatasetUnavailable
-from experiments.recipes import parse_change
+from experiments.recipes import MODELS, parse_change
 from experiments.results import RESULTS, ROOT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -109,6 +111,22 @@ def _run(options) -> int:
         deadline = options.minutes and time.time() + 60 * options.minutes
         failed = runner.run(jobs, deadline)
     return 1 if failed else 0
+
+
+def _search(options) -> int:
+    fields = {f.name for f in dataclasses.fields(search.Search)}
+    wanted = search.Search(
+        **{k: v for k, v in vars(options).items() if k in fields}
+    )
+    out = options.out or (
+        ROOT / "build" / f"search-{wanted.model}-{wanted.data}-{wanted.tuner}"
+    )
+    try:
+        search.run(wanted, out, options.workers, options.arguments)
+    except (DatasetUnavailable, ValueError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -213,7 +231,64 @@ def _parser() -> argparse.ArgumentParser:
         help="folder for the checkpoints (default: build/checkpoints)",
     )
     run.set_defaults(run=_run)
+    _add_search(commands)
     return parser
+
+
+def _add_search(commands) -> None:
+    default = search.Search()
+    parser = commands.add_parser(
+        "search",
+        help="let keras-tuner find an optimizer's settings",
+        description="Tries settings on the validation split and prints those "
+        "that no other beats in accuracy and density. Stopped or killed, the "
+        "same command goes on after the last finished trial; with more "
+        "--trials it goes on from there.",
+    )
+    parser.add_argument(
+        "--model", default=default.model, choices=MODELS, help="the network"
+    )
+    parser.add_argument("--data", default=default.data, choices=NAMES)
+    parser.add_argument(
+        "--optimizer", default=default.optimizer, choices=("AdaBreg", "LinBreg")
+    )
+    parser.add_argument(
+        "--density",
+        type=float,
+        help="best accuracy at this density, in (0, 1]; without it lambda is "
+        "searched, for the front of accuracy and density",
+    )
+    parser.add_argument(
+        "--tuner",
+        default=default.tuner,
+        choices=search.TUNERS,
+    )
+    parser.add_argument("--trials", type=_positive, default=default.trials)
+    parser.add_argument(
+        "--epochs", type=_positive, default=default.epochs, help="of a trial"
+    )
+    parser.add_argument(
+        "--width",
+        type=float,
+        default=default.width,
+        help="factor on hidden widths",
+    )
+    parser.add_argument(
+        "--examples", type=_positive, help="train on the first so many only"
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=default.batch_size
+    )
+    parser.add_argument("--seed", type=_seed, default=default.seed)
+    parser.add_argument(
+        "--workers", type=_positive, default=1, help="processes side by side"
+    )
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        help="folder of this search alone (default: build/search-...)",
+    )
+    parser.set_defaults(run=_search)
 
 
 def _experiment(name: str) -> str:

@@ -15,7 +15,7 @@ from experiments.stream import steps_per_epoch
 if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
     import keras
 
-_MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
+MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
 _METHODS = ("bregman", "pruning", "rigl", "set", "lasso", "thresholds")
@@ -117,7 +117,7 @@ class Recipe:
                     f"Received: {value!r}"
                 )
         for name, known in (
-            ("model", _MODELS),
+            ("model", MODELS),
             ("data", NAMES),
             ("optimizer", _OPTIMIZERS),
             ("method", _METHODS),

@@ -1,0 +1,298 @@
+"""Searching what makes a model sparse, with keras-tuner.
+
+`pip install keras-bregman[tune]`; nothing else of the package imports this.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+
+try:
+    import keras_tuner
+except ImportError as error:
+    raise ImportError(
+        "keras_bregman.tuning needs keras-tuner: "
+        "pip install 'keras-bregman[tune]'"
+    ) from error
+
+from keras_bregman import optimizers
+from keras_bregman._checks import check_all, check_number
+from keras_bregman.callbacks import SparsityLogger, TargetDensity
+from keras_bregman.initializers import sparsify
+
+Range = float | tuple[float, float]
+
+
+class SparseHyperModel(keras_tuner.HyperModel):
+    """Any model, trained sparse by searched settings.
+
+    For `keras_tuner.RandomSearch`, `BayesianOptimization`, `GridSearch` and
+    `Hyperband`, with `objective=SparseHyperModel.objective`:
+
+        hypermodel = tuning.SparseHyperModel(build, density=0.05)
+        tuner = keras_tuner.RandomSearch(
+            hypermodel, objective=hypermodel.objective, max_trials=20
+        )
+        tuner.search(x, y, validation_data=(x_val, y_val), epochs=10)
+        tuning.front(tuner)
+
+    Every setting is a number, or a range (low, high) that is searched on a
+    logarithmic scale. The hyperparameters are called `lam`, `learning_rate`,
+    `delta` and `start`.
+
+    The objective, `score`, is reckoned at the end of every epoch, the best of
+    which counts. With a `density` d it is the accuracy at that density,
+
+        score = accuracy - max(0, log10(density / d))
+
+    and without one, for the front, the accuracy less what the weights cost:
+
+        score = accuracy - price log10(density)
+
+    A trial's start, order of examples and augmentation follow from `seed`, so
+    that it comes out the same whichever worker runs it. The optimizer is built
+    with the model, so that a trial which Hyperband promotes goes on with its
+    dual variables.
+
+    Args:
+        build: From `keras_tuner.HyperParameters` to a built, not compiled
+            `keras.Model`. May add hyperparameters of its own.
+        optimizer: `"AdaBreg"` or `"LinBreg"`.
+        density: The density d asked for, a float in (0, 1], or `None`.
+        lam: Strength lambda. `None` leaves it to `callbacks.TargetDensity`,
+            which takes a `density`.
+        learning_rate: tau.
+        delta: Elastic net parameter.
+        start: Share of the weights that are on at the start, in (0, 1].
+        price: Accuracy that a density ten times smaller is worth, 0 or
+            greater; without a `density` only.
+        loss: As `Model.compile` takes it.
+        metrics: Likewise.
+        monitor: The accuracy's name in the logs; larger is better.
+        seed: Of every trial.
+
+    Raises:
+        ValueError: For an argument out of range.
+    """
+
+    objective = keras_tuner.Objective("score", "max")
+
+    def __init__(
+        self,
+        build: Callable[[keras_tuner.HyperParameters], keras.Model],
+        optimizer: str = "AdaBreg",
+        density: float | None = None,
+        lam: Range | None = None,
+        learning_rate: Range = (3e-4, 1e-2),
+        delta: Range = 1.0,
+        start: Range = 1.0,
+        price: float = 0.02,
+        loss: Any = "sparse_categorical_crossentropy",
+        metrics: tuple[Any, ...] = ("accuracy",),
+        monitor: str = "val_accuracy",
+        seed: int = 0,
+    ):
+        super().__init__()
+        known = ("AdaBreg", "LinBreg")
+        check_all(
+            ("optimizer", optimizer, optimizer in known, f"one of {known}"),
+            (
+                "density",
+                density,
+                density is None or 0 < density <= 1,
+                "in (0, 1], or None",
+            ),
+        )
+        if density is None and lam is None:
+            raise ValueError(
+                "Give a `density`, or a strength or range `lam`: without "
+                "either nothing makes the model sparse."
+            )
+        self.build_model = build
+        self.optimizer = optimizer
+        self.density = density
+        self.ranges = {
+            "learning_rate": _checked("learning_rate", learning_rate),
+            "delta": _checked("delta", delta),
+            "start": _checked("start", start, high=1.0),
+        }
+        if lam is not None:
+            self.ranges["lam"] = _checked("lam", lam)
+        self.price = check_number("price", price)
+        self.loss = loss
+        self.metrics = metrics
+        self.monitor = monitor
+        self.seed = seed
+
+    def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
+        """The model of a trial, sparse, compiled and with a built optimizer."""
+        keras.utils.set_random_seed(self.seed)
+        model = self.build_model(hp)
+        values = {
+            name: _ask(hp, name, choice) for name, choice in self.ranges.items()
+        }
+        start = values.pop("start")
+        if start < 1:
+            sparsify(model, start, seed=self.seed)
+        cls = getattr(optimizers, self.optimizer)
+        optimizer = cls(
+            values["learning_rate"],
+            # relative to which `TargetDensity` sets strengths
+            values.get("lam", 1.0),
+            delta=values["delta"],
+        )
+        model.compile(optimizer, self.loss, metrics=list(self.metrics))
+        # a file's state is loaded into a built optimizer only
+        optimizer.build(model.trainable_variables)
+        return model
+
+    def fit(self, hp, model, *args, callbacks=(), **kwargs):
+        """`model.fit`, with the score in its logs."""
+        keras.utils.set_random_seed(self.seed)
+        ours: list[keras.callbacks.Callback] = [_ScoreLogger(self)]
+        if self.density is not None and "lam" not in self.ranges:
+            ours.append(TargetDensity(self.density))
+        return model.fit(*args, callbacks=[*ours, *callbacks], **kwargs)
+
+    def score(self, accuracy: float, density: float) -> float:
+        """The objective of an epoch."""
+        if self.density is None:
+            return accuracy - self.price * math.log10(max(density, 1e-12))
+        # `TargetDensity` keeps within 2 %
+        return accuracy - max(0.0, math.log10(density / (1.02 * self.density)))
+
+
+class _ScoreLogger(SparsityLogger):
+    def __init__(self, hypermodel):
+        super().__init__()
+        self._hypermodel = hypermodel
+
+    def on_epoch_end(self, epoch, logs=None):
+        super().on_epoch_end(epoch, logs)
+        name = self._hypermodel.monitor
+        if name not in logs:
+            raise ValueError(
+                f"`monitor` {name!r} is not in the logs. They hold "
+                f"{', '.join(sorted(logs))}. Give `validation_data` to "
+                "`search`, or another `monitor`."
+            )
+        logs["score"] = self._hypermodel.score(logs[name], logs["density"])
+
+
+class Point(NamedTuple):
+    """A finished trial.
+
+    Attributes:
+        density: At its best epoch.
+        accuracy: Likewise, the monitored one.
+        values: Its hyperparameters.
+        trial_id: keras-tuner's name for it.
+    """
+
+    density: float
+    accuracy: float
+    values: dict[str, Any]
+    trial_id: str
+
+
+def trials(tuner: keras_tuner.Tuner) -> list[Point]:
+    """All finished trials of a tuner of a `SparseHyperModel`, by density."""
+    name = tuner.hypermodel.monitor
+    found = [
+        Point(
+            _last(trial, "density"),
+            _last(trial, name),
+            dict(trial.hyperparameters.values),
+            trial.trial_id,
+        )
+        for trial in tuner.oracle.trials.values()
+        if trial.status == "COMPLETED"
+    ]
+    return sorted(found, key=lambda point: (point.density, -point.accuracy))
+
+
+def front(tuner: keras_tuner.Tuner) -> list[Point]:
+    """The trials that no other beats in both density and accuracy.
+
+    Args:
+        tuner: Of a `SparseHyperModel`.
+
+    Returns:
+        From the sparsest on, each more accurate than those before it.
+    """
+    best: list[Point] = []
+    for point in trials(tuner):
+        if not best or point.accuracy > best[-1].accuracy:
+            best.append(point)
+    return best
+
+
+def draw_front(tuner: keras_tuner.Tuner, path) -> None:
+    """Draws all trials and their front, accuracy over density.
+
+    Args:
+        tuner: Of a `SparseHyperModel`, with a finished trial.
+        path: The image file; its suffix says which kind (`.png`, `.svg`).
+
+    Raises:
+        ValueError: If no trial is finished.
+    """
+    from matplotlib.figure import Figure
+
+    found = trials(tuner)
+    if not found:
+        raise ValueError("The tuner has no finished trial to draw.")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(
+        [100 * p.density for p in found],
+        [100 * p.accuracy for p in found],
+        "o",
+        color="#999999",
+        label="trials",
+    )
+    axis.step(
+        [100 * p.density for p in front(tuner)],
+        [100 * p.accuracy for p in front(tuner)],
+        "o-",
+        where="post",
+        color="#D55E00",
+        label="front",
+    )
+    axis.set_xscale("log")
+    axis.set_xlabel("weights that are not 0, in %")
+    axis.set_ylabel(f"{tuner.hypermodel.monitor} in %")
+    axis.legend()
+    figure.savefig(path, dpi=160)
+
+
+def _last(trial, name):
+    return float(trial.metrics.get_history(name)[-1].mean())
+
+
+def _checked(name, choice, high=math.inf):
+    """A number or a range, greater than 0."""
+    ends = choice if isinstance(choice, (tuple, list)) else (choice,)
+    if len(ends) > 2 or not all(0 < end <= high for end in ends):
+        raise ValueError(
+            f"`{name}` must be a number or a range (low, high), greater than "
+            f"0{f' and at most {high:g}' if high < math.inf else ''}. "
+            f"Received: {choice!r}"
+        )
+    if len(ends) == 2 and not ends[0] < ends[1]:
+        raise ValueError(
+            f"`{name}` must be a range (low, high) with low < high. "
+            f"Received: {choice!r}"
+        )
+    return choice
+
+
+def _ask(hp, name, choice):
+    if isinstance(choice, (tuple, list)):
+        low, high = choice
+        return hp.Float(name, low, high, sampling="log")
+    return choice

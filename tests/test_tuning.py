@@ -1,0 +1,265 @@
+"""Searches with keras-tuner: what is scored, resumed, promoted and found."""
+
+import math
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+from helpers import array
+
+import keras_bregman as kb
+from experiments import models, results
+from experiments.__main__ import main
+from experiments.data import load
+from keras_bregman import tuning
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load("digits")
+
+
+def build(hp):
+    return models.mlp(load("digits").inputs, width=0.1)
+
+
+def hypermodel(**changes):
+    settings = {"lam": (0.01, 1.0), "start": 0.2, "loss": LOSS, **changes}
+    return tuning.SparseHyperModel(build, **settings)
+
+
+def random_search(found, path, trials, **changes):
+    return keras_tuner.RandomSearch(
+        found,
+        objective=found.objective,
+        max_trials=trials,
+        seed=1,
+        directory=str(path),
+        project_name="trials",
+        **changes,
+    )
+
+
+def search(tuner, digits, epochs=2):
+    tuner.search(
+        digits.x_train[:256],
+        digits.y_train[:256],
+        validation_data=(digits.x_val, digits.y_val),
+        epochs=epochs,
+        batch_size=64,
+        verbose=0,
+    )
+    return tuner
+
+
+def outcome(tuner):
+    """Settings and figures of all trials, whoever ran them."""
+    return sorted(
+        (tuple(sorted(p.values.items())), p.density, p.accuracy)
+        for p in tuning.trials(tuner)
+    )
+
+
+class TestScore:
+    def test_at_a_density_what_is_too_dense_costs(self):
+        score = hypermodel(density=0.05).score
+        assert score(0.9, 0.05) == score(0.9, 0.051) == score(0.9, 0.01) == 0.9
+        assert score(0.9, 0.5) == pytest.approx(0.9 - math.log10(10 / 1.02))
+
+    def test_for_the_front_every_weight_costs(self):
+        score = hypermodel(price=0.05).score
+        assert score(0.9, 1.0) == pytest.approx(0.9)
+        assert score(0.9, 0.01) == pytest.approx(1.0)
+
+    def test_the_best_epoch_by_score_is_the_trials(self, digits, tmp_path):
+        tuner = search(random_search(hypermodel(), tmp_path, 1), digits, 4)
+        (trial,) = tuner.oracle.trials.values()
+        (point,) = tuning.trials(tuner)
+        expected = tuner.hypermodel.score(point.accuracy, point.density)
+        assert trial.score == pytest.approx(expected)
+        # the model kept is of that epoch
+        (model,) = tuner.get_best_models()
+        assert kb.density(model) == pytest.approx(point.density)
+        _, accuracy = model.evaluate(digits.x_val, digits.y_val, verbose=0)
+        assert accuracy == pytest.approx(point.accuracy)
+
+
+class TestTrials:
+    def test_ranges_are_searched_and_numbers_kept(self):
+        hp = keras_tuner.HyperParameters()
+        found = hypermodel(
+            optimizer="LinBreg", learning_rate=(0.01, 1.0), delta=2.0, start=0.2
+        )
+        model = found.build(hp)
+        assert {p.name for p in hp.space} == {"lam", "learning_rate"}
+        assert all(p.sampling == "log" for p in hp.space)
+        optimizer = model.optimizer
+        assert type(optimizer) is kb.LinBreg and optimizer.delta == 2.0
+        assert optimizer.regularizer.lam == hp.get("lam")
+        assert float(optimizer.learning_rate) == pytest.approx(
+            hp.get("learning_rate")
+        )
+        assert kb.density(model) == pytest.approx(0.2, abs=0.03)
+
+    def test_without_lambda_the_density_asked_for_is_met(
+        self, digits, tmp_path
+    ):
+        found = hypermodel(lam=None, density=0.1, learning_rate=(1e-3, 1e-2))
+        tuner = search(random_search(found, tmp_path, 2), digits)
+        for point in tuning.trials(tuner):
+            assert point.density == pytest.approx(0.1, rel=0.02)
+            assert set(point.values) == {"learning_rate"}
+
+    def test_a_stopped_search_goes_on_as_if_it_had_not(self, digits, tmp_path):
+        whole = search(
+            random_search(hypermodel(), tmp_path / "whole", 3), digits
+        )
+        search(random_search(hypermodel(), tmp_path / "part", 1), digits)
+
+        def stop(*args, **kwargs):
+            raise KeyboardInterrupt  # as a kill does, in the second trial
+
+        broken = random_search(hypermodel(), tmp_path / "part", 3)
+        broken.hypermodel.fit = stop
+        with pytest.raises(KeyboardInterrupt):
+            search(broken, digits)
+        resumed = random_search(hypermodel(), tmp_path / "part", 3)
+        assert outcome(search(resumed, digits)) == outcome(whole)
+        assert len(outcome(whole)) == 3
+
+    def test_bayesian_optimization(self, digits, tmp_path):
+        found = hypermodel()
+        tuner = keras_tuner.BayesianOptimization(
+            found,
+            objective=found.objective,
+            max_trials=4,
+            num_initial_points=2,
+            seed=1,
+            directory=str(tmp_path),
+        )
+        assert len(outcome(search(tuner, digits, 1))) == 4
+
+    def test_what_hyperband_promotes_keeps_its_dual(self, digits, tmp_path):
+        begun = []
+
+        class Watched(tuning.SparseHyperModel):
+            def fit(self, hp, model, *args, **kwargs):
+                optimizer = model.optimizer
+                dual = array(optimizer.regularized()[0].state[0])
+                begun.append(
+                    (
+                        hp.values["tuner/initial_epoch"],
+                        int(optimizer.iterations),
+                        bool(dual.any()),
+                        kb.density(model),
+                    )
+                )
+                return super().fit(hp, model, *args, **kwargs)
+
+        found = Watched(build, lam=(0.01, 1.0), start=0.2, loss=LOSS)
+        tuner = keras_tuner.Hyperband(
+            found,
+            objective=found.objective,
+            max_epochs=4,
+            factor=2,
+            seed=1,
+            directory=str(tmp_path),
+        )
+        search(tuner, digits)
+        promoted = [entry for entry in begun if entry[0]]
+        assert promoted and len(promoted) < len(begun)
+        for epoch, iterations, has_dual, _ in begun:
+            # 4 steps an epoch; the best epoch's weights may be an earlier one's
+            assert (iterations > 0) == has_dual == (epoch > 0)
+            assert iterations <= 4 * epoch and iterations % 4 == 0
+
+
+class TestFront:
+    def test_no_trial_beats_one_on_it(self, digits, tmp_path):
+        tuner = search(random_search(hypermodel(), tmp_path, 5), digits)
+        points, front = tuning.trials(tuner), tuning.front(tuner)
+        for p in points:
+            beaten = any(
+                q.density <= p.density
+                and q.accuracy >= p.accuracy
+                and (q.density, q.accuracy) != (p.density, p.accuracy)
+                for q in points
+            )
+            alike = [(q.density, q.accuracy) for q in front]
+            assert ((p.density, p.accuracy) in alike) != beaten
+        tuning.draw_front(tuner, tmp_path / "front.png")
+        assert (tmp_path / "front.png").stat().st_size > 5000
+
+    def test_nothing_to_draw(self, tmp_path):
+        tuner = random_search(hypermodel(), tmp_path, 1)
+        with pytest.raises(ValueError, match="no finished trial"):
+            tuning.draw_front(tuner, tmp_path / "front.png")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"optimizer": "Adam"}, "`optimizer` must be one of"),
+        ({"density": 0}, "`density` must be in"),
+        ({"density": 1.5}, "`density` must be in"),
+        ({"lam": None}, "Give a `density`, or a strength"),
+        ({"lam": (1.0, 0.1)}, "low < high"),
+        ({"lam": 0}, "`lam` must be a number or a range"),
+        ({"start": (0.1, 2.0)}, "`start` must be .* at most 1"),
+        ({"learning_rate": (0.1, 0.2, 0.3)}, "`learning_rate` must be"),
+        ({"price": -1}, "`price` must be"),
+    ],
+)
+def test_what_cannot_be_searched(changes, message):
+    with pytest.raises(ValueError, match=message):
+        hypermodel(**changes)
+
+
+def test_an_accuracy_that_is_not_in_the_logs(digits):
+    found = hypermodel(monitor="val_auc")
+    hp = keras_tuner.HyperParameters()
+    model = found.build(hp)
+    x, y = digits.x_train[:64], digits.y_train[:64]
+    with pytest.raises(ValueError, match=r"'val_auc' is not in the logs\. Th"):
+        found.fit(hp, model, x, y, validation_data=(x, y), verbose=0)
+
+
+class TestCommand:
+    ARGUMENTS = (
+        *("search", "--data", "digits", "--width", "0.1", "--epochs", "2"),
+        *("--examples", "256", "--tuner", "random"),
+    )
+
+    def run(self, out, *further):
+        return main([*self.ARGUMENTS, "--out", str(out), *further])
+
+    def test_workers_find_what_one_process_finds(self, tmp_path, capsys):
+        # more workers than trials are left at the end
+        assert (
+            self.run(tmp_path / "two", "--trials", "3", "--workers", "2") == 0
+        )
+        assert self.run(tmp_path / "one", "--trials", "3") == 0
+        found = {}
+        for name in ("one", "two"):
+            result = results.read(tmp_path / name / "search.json")
+            assert (tmp_path / name / "front.png").exists()
+            assert result["search"]["trials"] == 3
+            found[name] = sorted(
+                (p["values"]["lam"], p["density"], p["accuracy"])
+                for p in result["trials"]
+            )
+        np.testing.assert_allclose(found["one"], found["two"], rtol=1e-6)
+        assert len(found["one"]) == 3
+        assert (
+            "3 trials, of which no other beats these" in capsys.readouterr().out
+        )
+
+    def test_a_folder_holds_one_search(self, tmp_path, capsys):
+        assert self.run(tmp_path, "--trials", "1") == 0
+        assert self.run(tmp_path, "--trials", "1", "--density", "0.1") == 1
+        assert "holds a search with other settings" in capsys.readouterr().err
+        assert self.run(tmp_path, "--trials", "2") == 0
+        assert len(results.read(tmp_path / "search.json")["trials"]) == 2
