@@ -354,6 +354,23 @@ EXPERIMENTS = {
             _QUARTER,
         ),
         Experiment(
+            "ablation-lenet",
+            "LeNet-300-100 at 2 %: what each part of AdaBreg is worth",
+            "ablation-lenet300",
+            comparison.ablation(
+                comparison.LENET_METHODS[0].at(
+                    _LENET.changed(epochs=20), comparison.SEARCHED_AT
+                ),
+                {
+                    "dense1/kernel": 784,
+                    "dense2/kernel": 300,
+                    "logits/kernel": 100,
+                },
+            ),
+            (0, 1, 2),
+            {"epochs": 5},
+        ),
+        Experiment(
             "search-lenet",
             "LeNet-300-100 at 2 %: every method's trials",
             "search-lenet300",

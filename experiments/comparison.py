@@ -147,3 +147,52 @@ CONVNET_METHODS = (
         (1e-3, 0.25),
     ),
 )
+
+
+def ablation(base: Recipe, layers: dict[str, int]) -> tuple[Recipe, ...]:
+    """AdaBreg at a density with one part changed at a time.
+
+    Args:
+        base: AdaBreg as the library's defaults have it, asked for a density.
+        layers: Fan-in by regular expression on the kernels' paths.
+    """
+    by_fan_in = {path: 1 / n**0.5 for path, n in layers.items()}
+    changes: dict[str, dict[str, Any]] = {
+        "as it is": {},
+        "epsilon 1e-6": {"options": {"epsilon": 1e-6}},
+        "epsilon 1e-4": {"options": {"epsilon": 1e-4}},
+        "epsilon 1e-2": {"options": {"epsilon": 1e-2}},
+        "weight decay 0.01": {"options": {"weight_decay": 0.01}},
+        "weight decay 0.1": {"options": {"weight_decay": 0.1}},
+        "coupled decay 1e-5": {"options": {"coupled_decay": 1e-5}},
+        "coupled decay 1e-4": {"options": {"coupled_decay": 1e-4}},
+        "leak 1e-4": {"options": {"leak": 1e-4}},
+        "leak 1e-3": {"options": {"leak": 1e-3}},
+        "cycle of 10": {"options": {"cycle": 10}},
+        "cycle of 100": {"options": {"cycle": 100}},
+        "strength by fan-in": {"options": {"regularizer": by_fan_in}},
+        "uniform": {"steering": {"distribution": "uniform"}},
+        "Erdos-Renyi": {"steering": {"distribution": "erdos-renyi"}},
+        "by feedback": {"steering": {"method": "feedback"}},
+        "warm-up": {"warmup": 0.05},
+        "plateau": {"schedule": "plateau", "threshold": 0.05},
+        "no ramp": {"ramp": 0.0},
+        "short ramp": {"ramp": base.ramp / 2},
+        "no frozen phase": {"freeze": 0.0},
+        "start 10 %": {"start": 0.1},
+        "start 1 %": {"start": 0.01},
+        "start 10 %, balanced": {"start": 0.1, "start_method": "balanced"},
+        "start 1 %, balanced": {"start": 0.01, "start_method": "balanced"},
+        "scale of start halved": {"start_scale": 0.5},
+        "delta 0.3": {"options": {"delta": 0.3}},
+        "delta 3": {"options": {"delta": 3.0}},
+        "LinBreg": {"optimizer": "LinBreg", "learning_rate": 0.1},
+        "LinBreg momentum": {
+            "optimizer": "LinBreg",
+            "learning_rate": 0.1,
+            "momentum": 0.9,
+        },
+    }
+    return tuple(
+        base.changed(label=label, **change) for label, change in changes.items()
+    )

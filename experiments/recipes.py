@@ -35,7 +35,8 @@ class Recipe:
         learning_rate: tau at the start.
         lam: Strength lambda of the l1 norm on kernels.
         momentum: Of SGD or LinBreg.
-        options: Further arguments of the optimizer, by name.
+        options: Further arguments of the optimizer, by name, and those of
+            `experiments.variants`.
         start: Share of the weights that are not 0 at the start, in (0, 1], or
             a dict from regular expressions on paths to shares, in which the
             first that is found counts.
@@ -60,7 +61,9 @@ class Recipe:
         freeze: Share of training on the frozen support at its end, likewise.
         steering: Further arguments of the method, by name.
         schedule: `"plateau"`, or `"cosine"`: tau falls to 0 along a half
-            period, and the next three fields mean nothing.
+            period, and `decay`, `patience` and `threshold` mean nothing.
+        warmup: Share of training in which tau rises to where the cosine
+            begins.
         decay: Factor on tau when the training loss stagnates.
         patience: Epochs without progress that are let pass.
         threshold: Relative change of the loss that counts as progress.
@@ -81,7 +84,7 @@ class Recipe:
     learning_rate: float
     lam: float = 0.0
     momentum: float = 0.0
-    options: dict[str, float] = dataclasses.field(default_factory=dict)
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
     start: float | dict[str, float] = 0.01
     start_method: str = "bernoulli"
     start_scale: float = 1.0
@@ -96,6 +99,7 @@ class Recipe:
     freeze: float = 0.25
     steering: dict[str, Any] = dataclasses.field(default_factory=dict)
     schedule: str = "plateau"
+    warmup: float = 0.0
     decay: float = 0.5
     patience: int = 5
     threshold: float = 0.01
@@ -173,6 +177,7 @@ class Recipe:
         import keras
 
         import keras_bregman as kb
+        from experiments import variants
         from experiments.peers import masked
 
         options = dict(self.options)
@@ -180,15 +185,17 @@ class Recipe:
             options["momentum"] = self.momentum
         rate: Any = self.learning_rate
         if self.schedule == "cosine":
-            rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+            rate = _cosine(rate, steps, self.warmup)
         if self.optimizer not in ("SGD", "Adam"):
-            options["regularizer"] = self.lam
+            options.setdefault("regularizer", self.lam)
         if self.is_peer and self.method != "thresholds":
             cls = getattr(masked, f"Masked{self.optimizer}")
         elif self.optimizer in ("SGD", "Adam"):
             cls = getattr(keras.optimizers, self.optimizer)
-        else:
+        elif variants.ARGUMENTS.isdisjoint(options):
             cls = getattr(kb, self.optimizer)
+        else:
+            cls = getattr(variants, self.optimizer)
         return cls(rate, **options)
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
@@ -277,6 +284,18 @@ class Recipe:
         plain = learned_threshold.fix_thresholds(model, self.density)
         plain.compile(loss=model.loss, metrics=["accuracy"])
         return plain
+
+
+def _cosine(rate, steps, warmup):
+    import keras
+
+    rising = round(warmup * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if rising else rate,
+        steps - rising,
+        warmup_target=rate if rising else None,
+        warmup_steps=rising,
+    )
 
 
 @contextlib.contextmanager

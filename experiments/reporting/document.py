@@ -109,6 +109,8 @@ def _table(experiment, archive, scale):
     caption = _caption(experiment, scale)
     if scale != "full" and not any(row.results for row in rows):
         return f"{caption}: no small run yet.", None
+    if tables.is_search(experiment.name):
+        return f"{caption}.", tables.by_validation(rows)
     if tables.is_curve(experiment.name):
         return f"{caption}; test accuracy.", tables.by_density(rows)
     return f"{caption}.", tables.build(experiment.name, rows)

@@ -62,6 +62,32 @@ def build(name: str, rows: list[Row]) -> Table:
     )
 
 
+def is_search(name: str) -> bool:
+    """Whether an experiment's rows are chosen from, by validation."""
+    return name.startswith(("search-", "ablation-"))
+
+
+def by_validation(rows: list[Row]) -> Table:
+    """Rows to choose from: no test figures."""
+    quantities = ("density", "val_accuracy", "train_accuracy")
+    missing = _no_run(rows[0].scale)
+    return Table(
+        [("", ("recipe", "tau", "N_total", "validation", "train", "n"))],
+        [
+            [
+                *settings(row)[:2],
+                *(
+                    str(row.cell(quantity)) if row.results else missing
+                    for quantity in quantities
+                ),
+                row.runs,
+            ]
+            for row in rows
+        ],
+        missing,
+    )
+
+
 def is_curve(name: str) -> bool:
     """Whether an experiment asks its methods for densities."""
     return name.startswith("curve-")
