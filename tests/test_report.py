@@ -169,6 +169,24 @@ def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
     assert lines["STR"]["10 %"] == "no full run yet"
 
 
+def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):
+    (recipe, *_), _ = EXPERIMENTS["search-lenet"].at("full")
+    put(tmp_path, "search-lenet", only=(recipe.label,))
+    archive = Archive(tmp_path)
+    sections = {
+        s.title.partition(":")[0]: s
+        for s in document.build(archive, [], []).sections
+    }
+    (caption, table), (small, none) = sections["Search"].tables
+    assert caption == "Full scale." and none is None
+    assert "no small run yet" in small
+    columns = [c for _, group in table.groups for c in group]
+    assert "validation" in columns and "test" not in columns
+    assert table.rows[0][2:] == ["10.00", "90.00", "95.00", "1"]
+    (caption, table), _ = sections["Ablation"].tables
+    assert caption == "Full scale: no full run yet." and table is None
+
+
 def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
     put(tmp_path, "curve-lenet", only=("Adam", "AdaBreg at 5 %", "SET at 1 %"))
     axis = tradeoff.draw(Archive(tmp_path).rows("curve-lenet", "full")).axes[0]

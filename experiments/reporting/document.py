@@ -107,8 +107,10 @@ def _heading(name):
 def _table(experiment, archive, scale):
     rows = archive.rows(experiment.name, scale)
     caption = _caption(experiment, scale)
-    if scale != "full" and not any(row.results for row in rows):
-        return f"{caption}: no small run yet.", None
+    # the report's own tables show what is missing, line by line
+    optional = scale != "full" or tables.is_search(experiment.name)
+    if optional and not any(row.results for row in rows):
+        return f"{caption}: no {scale} run yet.", None
     if tables.is_search(experiment.name):
         return f"{caption}.", tables.by_validation(rows)
     if tables.is_curve(experiment.name):
