@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 import keras_bregman as kb
-from experiments import probes
+from experiments import cost, probes
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
 from experiments.progress import duration
@@ -50,8 +50,8 @@ def train(
 
     Returns:
         The model with the best epoch's weights and the result: recipe, seed,
-        history by epoch, best epoch, test figures, probes, seconds, sessions,
-        versions, hardware, command.
+        history by epoch, best epoch, test figures, probes, numbers held,
+        seconds, sessions, versions, hardware, command.
 
     Raises:
         OutOfTime: If the deadline came first.
@@ -74,6 +74,7 @@ def train(
     if saver.epochs_done < recipe.epochs:
         callbacks = [
             kb.callbacks.SparsityLogger(),
+            cost.CostLogger(),
             *steering,
             saver,
             _Watch(recipe, seed, saver, deadline, report),
@@ -98,6 +99,7 @@ def train(
         )
     if saver.epochs_done < recipe.epochs:
         raise OutOfTime
+    floats = cost.floats(model)
     saver.restore_best(model)
     model = recipe.finished(model)
     test = probes.evaluate(model, dataset.x_test, dataset.y_test)
@@ -122,6 +124,7 @@ def train(
             for name, values in saver.history.items()
         },
         "probes": probed,
+        "floats": floats,
         "seconds": round(saver.seconds, 1),
         "sessions": saver.sessions,
         **made_with,

@@ -153,11 +153,16 @@ def test_a_field_younger_than_a_file_had_its_defaults_effect(tmp_path):
 def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
     put(tmp_path, "curve-lenet", only=("Adam", "AdaBreg at 5 %"))
     put(tmp_path, "curve-lenet", only=("STR at 20 %",), seeds=(1,))
+    (path,) = put(tmp_path, "curve-lenet", only=("SET at 2 %",), seeds=(0,))
+    result = results.read(path)
+    result["history"]["flops"] = [0.04] * result["recipe"]["epochs"]
+    result["floats"] = {"weights": 1000, "optimizer": 2500}
+    results.save(result, path)
     rows = Archive(tmp_path).rows("curve-lenet", "full")
     table = tables.by_density(rows)
     columns = [c for _, group in table.groups for c in group]
     assert columns[:4] == ["method", "100 %", "50 %", "20 %"]
-    assert columns[-1] == "0.5 %"
+    assert columns[-3:] == ["0.5 %", "FLOPs", "memory"]
     lines = {
         line[0]: dict(zip(columns, line, strict=True)) for line in table.rows
     }
@@ -167,6 +172,8 @@ def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
     assert lines["AdaBreg"]["5 %"] == "90.00 ± 0.00 (10 %)"
     assert lines["STR"]["20 %"] == "90.00 (10 %), 1 of 3"
     assert lines["STR"]["10 %"] == "no full run yet"
+    assert (lines["SET"]["FLOPs"], lines["SET"]["memory"]) == ("4 %", "3.5")
+    assert lines["Adam"]["FLOPs"] == "-"  # its file does not say
 
 
 def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):

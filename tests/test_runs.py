@@ -508,7 +508,7 @@ class TestPlan:
 
     def test_seed_by_seed(self):
         jobs = self.plan("table1", seeds=[5, 2])
-        assert [job.seed for job in jobs] == [2] * 4 + [5] * 4
+        assert [job.seed for job in jobs] == [2] * 5 + [5] * 5
 
     def test_by_label_or_slug(self):
         label = EXPERIMENTS["table1"].recipes[1].label

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.reporting import cost
 from experiments.reporting.cells import Archive, Row
 from experiments.reporting.published import (
     AS_REPORTED,
@@ -97,20 +99,28 @@ def by_density(rows: list[Row]) -> Table:
     """A line for each method, with its test accuracy at every density.
 
     A density that was missed by more than 2 % of it stands behind its cell.
+    The cost is that of the density next to 2 %: multiplications of the whole
+    training as a share of a dense one's, and numbers held for every weight.
     """
     methods = by_method(rows)
     densities = sorted(
         {r.recipe.density for r in rows if r.recipe.density is not None},
         reverse=True,
     )
+    typical = min(densities, key=lambda d: abs(math.log(d / 0.02)))
     return Table(
         [
             ("", ("method",)),
             ("dense", ("100 %",)),
             ("asked for", tuple(f"{100 * d:g} %" for d in densities)),
+            (f"cost at {100 * typical:g} %", ("FLOPs", "memory")),
         ],
         [
-            [method, *(_at_density(found.get(d)) for d in (None, *densities))]
+            [
+                method,
+                *(_at_density(found.get(d)) for d in (None, *densities)),
+                *_cost(found.get(None) or found.get(typical)),
+            ]
             for method, found in methods.items()
         ],
         _no_run(rows[0].scale),
@@ -136,6 +146,17 @@ def _at_density(row):
     if asked is not None and abs(got - 100 * asked) > 2 * asked:
         text += f" ({got:.2g} %)"
     return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
+
+
+def _cost(row):
+    """Of the first run that says it."""
+    for result in row.results.values() if row else ():
+        if "floats" in result:
+            share = cost.training(row.recipe, result["history"]["flops"])
+            held = result["floats"]
+            total = (held["weights"] + held["optimizer"]) / held["weights"]
+            return f"{100 * share:.0f} %", f"{total:.1f}"
+    return "-", "-"
 
 
 def _no_run(scale):

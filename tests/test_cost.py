@@ -1,0 +1,68 @@
+"""What a training costs, counted by hand beside."""
+
+import keras
+import numpy as np
+import pytest
+
+from experiments import cost, models
+from experiments.data import Inputs
+from experiments.recipes import Recipe
+from experiments.reporting import cost as reporting_cost
+
+RECIPE = Recipe(
+    "", "mlp", "digits", "AdaBreg", 1e-3, epochs=4, density=0.1, freeze=0.25
+)
+GRAY = Inputs((28, 28, 1), (0.5,), (0.5,))
+FLOPS = [0.8, 0.4, 0.1, 0.1]
+
+
+def test_a_convolution_is_used_at_every_position():
+    model = models.convnet(GRAY)
+    conv1, conv2 = 24 * 24 * 25 * 64, 8 * 8 * 25 * 64 * 64
+    dense = 1024 * 128 + 128 * 10
+    assert cost.multiplications(model) == (conv1 + conv2 + dense,) * 2
+    kernel = model.get_layer("conv2").kernel
+    value = np.ones(kernel.shape)
+    value[..., :16] = 0
+    kernel.assign(value)
+    on, size = cost.multiplications(model)
+    assert size - on == conv2 // 4
+
+
+def test_what_a_training_holds():
+    model = models.lenet300(GRAY)
+    n = 784 * 300 + 300 * 100 + 100 * 10 + 410
+    model.compile(keras.optimizers.Adam())
+    model.optimizer.build(model.trainable_variables)
+    # two moments, the step and the learning rate
+    assert cost.floats(model) == {"weights": n, "optimizer": 2 * n + 2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "weights"),
+    [
+        # the pass that makes the weights' gradients, by epoch
+        ({}, [1, 1, 1, 0.1]),
+        ({"freeze": 0.0}, [1, 1, 1, 1]),
+        ({"method": "pruning"}, FLOPS),
+        ({"method": "set"}, FLOPS),
+        ({"method": "lasso"}, [1, 1, 1, 1]),
+        ({"method": "thresholds"}, [1, 1, 1, 1]),
+        (
+            {"method": "rigl", "steering": {"every": 10}},
+            [0.9 * f + 0.1 for f in FLOPS],
+        ),
+    ],
+)
+def test_the_training_of_a_method(changes, weights):
+    optimizer = "SGD" if "method" in changes else "AdaBreg"
+    recipe = RECIPE.changed(optimizer=optimizer, **changes)
+    expected = np.mean(
+        [(2 * f + w) / 3 for f, w in zip(FLOPS, weights, strict=True)]
+    )
+    assert reporting_cost.training(recipe, FLOPS) == pytest.approx(expected)
+
+
+def test_dense_training_costs_all():
+    dense = RECIPE.changed(optimizer="Adam", density=None)
+    assert reporting_cost.training(dense, [0.99] * 4) == 1
