@@ -110,7 +110,9 @@ def test_a_full_cell_is_never_filled_from_a_small_run(written):
         assert (cell["files"] == []) == full
     text = (written / "out" / "report.md").read_text()
     section = text.split("## Table 2")[1].split("\n## ")[0]
-    full, small = section.split("Small scale (width 0.25, epochs 10;")
+    full, small = section.split(
+        "Small scale (width 0.25, epochs 10, schedule cosine;"
+    )
     assert full.count("no full run yet") == 3 * 4
     assert full.count("0 of 3") == 4
     assert "no full run yet" not in small and "90.00" in small

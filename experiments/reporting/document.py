@@ -125,7 +125,7 @@ def _caption(experiment, scale):
     if scale == "full":
         return f"Full scale{precision}"
     changes = ", ".join(
-        f"{name.replace('_', ' ')} {value:g}"
+        f"{name.replace('_', ' ')} {value}"
         for name, value in experiment.small.items()
     )
     return f"Small scale ({changes}; not comparable with the paper){precision}"
