@@ -117,7 +117,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps: int | None = None
         self._training = self._checked = False
         self._begun_at = 1.0
-        self._is_correct = False
+        self._is_correct = self._is_frozen = False
 
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
@@ -198,9 +198,8 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _correct(self):
         """Brings the density to where it is to be now."""
-        optimizers = self._optimizers()
         # once for the end of an epoch, whoever saves the model when
-        if self._is_correct or optimizers[0].support_is_frozen:
+        if self._is_correct or self._is_frozen:
             return
         self._is_correct = True
         last = self._is_last()
@@ -231,6 +230,7 @@ class TargetDensity(keras.callbacks.Callback):
         )
 
     def _freeze(self, frozen=True):
+        self._is_frozen = frozen
         changed = False
         for optimizer in self._optimizers():
             changed |= optimizer.support_is_frozen != frozen
