@@ -20,6 +20,7 @@ experiments = [
 ]
 tune = [
     "keras-tuner>=1.4.8",
+    "matplotlib",  # for the front
     "scikit-learn",  # for BayesianOptimization
     # keras-tuner needs them, undeclared
     "six",

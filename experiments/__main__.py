@@ -123,7 +123,12 @@ def _search(options) -> int:
     )
     try:
         search.run(wanted, out, options.workers, options.arguments)
-    except (DatasetUnavailable, ValueError, RuntimeError) as error:
+    except (
+        DatasetUnavailable,
+        ImportError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -269,7 +274,7 @@ def _add_search(commands) -> None:
     )
     parser.add_argument(
         "--width",
-        type=float,
+        type=_width,
         default=default.width,
         help="factor on hidden widths",
     )
@@ -311,6 +316,13 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be 0 or greater, not {text}")
     return int(text)
+
+
+def _width(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 100:
+        raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
+    return number
 
 
 def _positive(text: str) -> int:

@@ -131,8 +131,9 @@ class Checkpoint(keras.callbacks.Callback):
         scores = self.history[self.monitor]
         if self.density is None:
             return scores
+        # too dense a network counts less than any other, the densest least
         return [
-            score if density <= 1.02 * self.density else -np.inf
+            score if density <= 1.02 * self.density else -density
             for score, density in zip(
                 scores, self.history["density"], strict=True
             )

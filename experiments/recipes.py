@@ -140,11 +140,16 @@ class Recipe:
                     f"Received: {getattr(self, name)!r}"
                 )
 
+        if self.density is not None and not 0 < self.density <= 1:
+            raise ValueError(
+                "`density` must be in (0, 1], a share and not a percentage. "
+                f"Received: {self.density!r}"
+            )
         with_peers = ["SGD", "Adam"]
         if self.method == "lasso":
             with_peers.append("ProxGD")
         if self.is_peer and (
-            self.optimizer not in with_peers or not self.density
+            self.optimizer not in with_peers or self.density is None
         ):
             raise ValueError(
                 f"`method` {self.method!r} takes a `density` and one of "
@@ -190,6 +195,7 @@ class Recipe:
             options.setdefault("regularizer", self.lam)
         if self.is_peer and self.method != "thresholds":
             cls = getattr(masked, f"Masked{self.optimizer}")
+            options["keep_gradients"] = self.method == "rigl"
         elif self.optimizer in ("SGD", "Adam"):
             cls = getattr(keras.optimizers, self.optimizer)
         elif variants.ARGUMENTS.isdisjoint(options):
@@ -227,7 +233,7 @@ class Recipe:
         if self.method == "pruning":
             return pruning.MagnitudePruning(density, **further)
         if self.method == "lasso":
-            once = {"begin": 1.0, "end": 1.0, **further}
+            once = {"begin": 0.75, "end": 0.75, **further}
             return pruning.MagnitudePruning(density, **once)
         if self.method == "rigl":
             return rewiring.RigL(density, seed=seed, **further)

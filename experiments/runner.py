@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib.util
 import os
 import pathlib
 import shlex
-import signal
 import statistics
 import subprocess
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from experiments import results
 from experiments.catalog import Experiment
 from experiments.data import Dataset, DatasetUnavailable, load
+from experiments.processes import CAN_LOCK, children, environment, locked
 from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
 
@@ -130,7 +128,7 @@ def run(jobs: list[Job], deadline: float | None = None) -> int:
         try:
             if is_done(job):
                 continue
-            with _locked(job.checkpoint) as mine:
+            with locked(job.checkpoint.with_suffix(".lock")) as mine:
                 if not mine:
                     skipped.append(job)
                 elif not _moved_aside(job):
@@ -158,25 +156,15 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
     Returns:
         Number of the processes that crashed or in which a run failed.
     """
-    if not _CAN_LOCK:
+    if not CAN_LOCK:
         count = 1
-    environment = {
-        # several on one GPU: none may take all of its memory
-        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-        **os.environ,
-        "PYTHONUNBUFFERED": "1",
-    }
     command = [sys.executable, "-m", "experiments", *arguments, "--jobs", "1"]
     say(f"{tally(jobs)}; {count} processes: {shlex.join(arguments)}")
-    workers: list[subprocess.Popen] = []
     readers = []
-    # told to end, it must not leave its workers behind
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
+    with children() as workers:
         for i in range(count):
             worker = subprocess.Popen(
-                command, env=environment, stdout=subprocess.PIPE, text=True
+                command, env=environment(), stdout=subprocess.PIPE, text=True
             )
             workers.append(worker)
             _pin(worker.pid, i, count)
@@ -184,12 +172,8 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
             readers[-1].start()
         for worker in workers:
             worker.wait()
-    finally:
-        for worker in workers:
-            worker.terminate()  # nothing, where it has ended
-        for reader in readers:
-            reader.join()
-        signal.signal(signal.SIGTERM, before)
+    for reader in readers:
+        reader.join()
     for worker in workers:
         if worker.returncode not in (0, 1):
             say(f"process {worker.pid} crashed, status {worker.returncode}")
@@ -325,24 +309,3 @@ def _forward(worker):
     with worker.stdout as lines:
         for line in lines:
             print(line, end="", flush=True)
-
-
-_CAN_LOCK = importlib.util.find_spec("fcntl") is not None  # not on Windows
-
-
-@contextlib.contextmanager
-def _locked(checkpoint: pathlib.Path) -> Iterator[bool]:
-    """Whether a run is ours to train, for as long as the context lasts."""
-    if not _CAN_LOCK:
-        yield True
-        return
-    import fcntl
-
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    with open(checkpoint.with_suffix(".lock"), "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True

@@ -8,11 +8,12 @@ import pathlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
 
 from experiments import results
 from experiments.data import load
+from experiments.processes import children, environment, locked
 
 TUNERS = ("random", "bayesian", "hyperband")
 
@@ -49,11 +50,10 @@ class Search:
     seed: int = 0
 
 
-# where the threshold and the step of each optimizer are worth a look
-_RANGES: dict[str, dict[str, tuple[float, float]]] = {
-    "AdaBreg": {"learning_rate": (3e-4, 1e-2), "lam": (0.03, 10.0)},
-    "LinBreg": {"learning_rate": (0.03, 1.0), "lam": (0.003, 1.0)},
-}
+# where each optimizer's threshold is worth a look
+_STRENGTHS = {"AdaBreg": (0.03, 10.0), "LinBreg": (0.003, 1.0)}
+_DELTAS = (0.3, 3.0)
+_STARTS = (0.01, 1.0)
 
 
 def run(
@@ -76,25 +76,54 @@ def run(
         arguments: The command line that they are started with.
 
     Raises:
-        ValueError: If the folder holds another search.
-        RuntimeError: If workers failed.
+        ImportError: Without keras-tuner.
+        ValueError: If a setting is out of range or the folder holds another
+            search.
+        RuntimeError: If a worker failed, or another process is at it.
     """
+    hypermodel = _hypermodel(search)
     if "KERASTUNER_TUNER_ID" in os.environ:
-        _train(_tuner(search, out), search)
+        _train(_tuner(search, hypermodel, out), search)
         return
-    _claim(search, out)
-    if workers > 1:
-        _side_by_side(workers, arguments)
-    tuner = _tuner(search, out)
-    if workers == 1:
-        _train(tuner, search)
-    _conclude(tuner, search, out)
+    with locked(out / "search.lock") as mine:
+        if not mine:
+            raise RuntimeError(f"{out} is being searched by another process.")
+        _claim(search, hypermodel, out)
+        if workers > 1:
+            _side_by_side(workers, arguments)
+        tuner = _tuner(search, hypermodel, out)
+        if workers == 1:
+            _train(tuner, search)
+        _conclude(tuner, search, out)
 
 
-def _claim(search, out):
+def _hypermodel(search):
+    # before keras-tuner, for what it says where that is missing
+    from keras_bregman import tuning  # isort: skip
+    import keras
+
+    from experiments import models
+
+    inputs = load(search.data).inputs
+    hypermodel = tuning.SparseHyperModel(
+        lambda hp: getattr(models, search.model)(inputs, width=search.width),
+        search.optimizer,
+        search.density,
+        # asked for a density, `TargetDensity` finds it
+        lam=None if search.density else _STRENGTHS[search.optimizer],
+        delta=_DELTAS,
+        start=_STARTS,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        seed=search.seed,
+    )
+    return hypermodel
+
+
+def _claim(search, hypermodel, out):
     """The folder is this search's, from its first call on."""
     file = out / "settings.json"
-    settings = dataclasses.asdict(search)
+    ranges = {k: _listed(v) for k, v in hypermodel.ranges.items()}
+    settings = {**dataclasses.asdict(search), "ranges": ranges}
     if file.exists():
         was = results.read(file)["search"]
         # more trials go on with the same search
@@ -107,32 +136,20 @@ def _claim(search, out):
     results.save({"search": settings}, file)
 
 
-def _tuner(search, out):
-    import keras
+def _listed(choice):
+    return list(choice) if isinstance(choice, tuple) else choice
+
+
+def _tuner(search, hypermodel, out):
     import keras_tuner
 
-    from experiments import models
-    from keras_bregman import tuning
-
-    inputs = load(search.data).inputs
-    ranges: dict[str, Any] = dict(_RANGES[search.optimizer])
-    if search.density is not None:
-        del ranges["lam"]  # `TargetDensity` finds it
-    hypermodel = tuning.SparseHyperModel(
-        lambda hp: getattr(models, search.model)(inputs, width=search.width),
-        search.optimizer,
-        search.density,
-        delta=(0.3, 3.0),
-        start=(0.01, 1.0),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        seed=search.seed,
-        **ranges,
-    )
     common = {
         "objective": hypermodel.objective,
         "seed": search.seed + 1,  # keras-tuner takes 0 for none
         "directory": str(out),
         "project_name": "trials",
+        # some settings diverge, and that is a finding
+        "max_consecutive_failed_trials": 1000,
     }
     if search.tuner == "hyperband":
         tuner = keras_tuner.Hyperband(
@@ -170,31 +187,41 @@ def _side_by_side(workers, arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-
-    def start(name):
-        return subprocess.Popen(
-            [sys.executable, "-m", "experiments", *arguments],
-            env={
-                **os.environ,
+    with children() as processes:
+        for name in ("chief", *(f"worker{i}" for i in range(workers))):
+            variables = {
                 "KERASTUNER_TUNER_ID": name,
                 "KERASTUNER_ORACLE_IP": "127.0.0.1",
                 "KERASTUNER_ORACLE_PORT": str(port),
-            },
-        )
+            }
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "experiments", *arguments],
+                    env={**environment(), **variables},
+                )
+            )
+        chief, *crew = processes
+        # without one of them the others may wait for ever
+        while any(worker.poll() is None for worker in crew):
+            time.sleep(0.2)
+            failed = [p for p in processes if p.poll()]
+            early = chief.poll() is not None and not failed
+            if failed or (early and _still_running(crew)):
+                raise RuntimeError(
+                    "a process of the search ended before its time; what it "
+                    "printed says why. Finished trials are kept, and the same "
+                    "command goes on."
+                )
 
-    processes = [start("chief"), *(start(f"w{i}") for i in range(workers))]
-    try:
-        codes = [worker.wait() for worker in processes[1:]]
-    finally:
-        for process in processes:
-            process.terminate()
-            process.wait()
-    if any(codes):
-        raise RuntimeError(
-            f"{sum(map(bool, codes))} of {workers} workers failed; what they "
-            "printed says why. Finished trials are kept, and the same command "
-            "goes on."
-        )
+
+def _still_running(crew):
+    """Whether workers go on for long after their chief has ended."""
+    deadline = time.time() + 30
+    while time.time() < deadline:
+        if all(worker.poll() is not None for worker in crew):
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _conclude(tuner, search, out):

@@ -65,8 +65,7 @@ def train(
         checkpoint,
         {"recipe": _plain(recipe), "seed": seed},
         next((c for c in steering if isinstance(c, PlateauDecay)), None),
-        # a learned threshold is not asked, and cut in the end
-        None if recipe.method == "thresholds" else recipe.density,
+        recipe.density,
     )
     saver.restore(model)
     n = recipe.examples or len(dataset.x_train)

@@ -30,12 +30,13 @@ class _Variant(_Bregman):
         self.leak = leak
         self.cycle = cycle
         self.coupled_decay = coupled_decay
+        self._leak_now = leak
 
     def _move(self, theta, direction, learning_rate, shrink, *dual):
-        if shrink is not None and self.leak:
+        if shrink is not None and self._leak_now:
             (v,) = dual
             v = theta / self.delta + shrink.project(theta, v)
-            direction = direction + self.leak * v
+            direction = direction + self._leak_now * v
         return super()._move(theta, direction, learning_rate, shrink, *dual)
 
     def _make_update(self, shrink, frozen):
@@ -47,7 +48,10 @@ class _Variant(_Bregman):
         def update(theta, gradient, learning_rate, step, lam, state):
             gradient = gradient + self.coupled_decay * theta
             arguments = (theta, gradient, learning_rate, step, lam, state)
+            # on a frozen support nothing shrinks
+            self._leak_now = 0.0 if frozen else self.leak
             new, new_state = full(*arguments)
+            self._leak_now = 0.0
             if self.cycle == 1 or frozen:
                 return new, new_state
             held, held_state = on_support(*arguments)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,8 @@ from keras_bregman.callbacks import SparsityLogger, TargetDensity
 from keras_bregman.initializers import sparsify
 
 Range = float | tuple[float, float]
+_LEARNING_RATES = {"AdaBreg": (3e-4, 1e-2), "LinBreg": (0.03, 1.0)}
+_LEAST_DENSITY = 1e-4
 
 
 class SparseHyperModel(keras_tuner.HyperModel):
@@ -47,16 +50,20 @@ class SparseHyperModel(keras_tuner.HyperModel):
     The objective, `score`, is reckoned at the end of every epoch, the best of
     which counts. With a `density` d it is the accuracy at that density,
 
-        score = accuracy - max(0, log10(density / d))
+        score = accuracy - max(0, log10(density / (1.02 d)))
 
-    and without one, for the front, the accuracy less what the weights cost:
+    (`TargetDensity` keeps within 2 %), and without one, for the front, the
+    accuracy less what the weights cost:
 
         score = accuracy - price log10(density)
 
+    where densities under 0.0001 count as that: a network that died is worth
+    no more than a very sparse one.
+
     A trial's start, order of examples and augmentation follow from `seed`, so
-    that it comes out the same whichever worker runs it. The optimizer is built
-    with the model, so that a trial which Hyperband promotes goes on with its
-    dual variables.
+    that it comes out the same whichever worker runs it, and several executions
+    of one trial are alike. The optimizer is built with the model, so that a
+    trial which Hyperband promotes goes on with its dual variables.
 
     Args:
         build: From `keras_tuner.HyperParameters` to a built, not compiled
@@ -65,7 +72,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
         density: The density d asked for, a float in (0, 1], or `None`.
         lam: Strength lambda. `None` leaves it to `callbacks.TargetDensity`,
             which takes a `density`.
-        learning_rate: tau.
+        learning_rate: tau. `None` is the optimizer's usual range: (3e-4, 1e-2)
+            for AdaBreg, (0.03, 1) for LinBreg.
         delta: Elastic net parameter.
         start: Share of the weights that are on at the start, in (0, 1].
         price: Accuracy that a density ten times smaller is worth, 0 or
@@ -76,7 +84,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
         seed: Of every trial.
 
     Raises:
-        ValueError: For an argument out of range.
+        ValueError: For an argument out of range. At the first epoch of a
+            search, if the logs do not hold `monitor`.
     """
 
     objective = keras_tuner.Objective("score", "max")
@@ -87,7 +96,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         optimizer: str = "AdaBreg",
         density: float | None = None,
         lam: Range | None = None,
-        learning_rate: Range = (3e-4, 1e-2),
+        learning_rate: Range | None = None,
         delta: Range = 1.0,
         start: Range = 1.0,
         price: float = 0.02,
@@ -115,6 +124,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
         self.build_model = build
         self.optimizer = optimizer
         self.density = density
+        if learning_rate is None:
+            learning_rate = _LEARNING_RATES[optimizer]
         self.ranges = {
             "learning_rate": _checked("learning_rate", learning_rate),
             "delta": _checked("delta", delta),
@@ -160,9 +171,9 @@ class SparseHyperModel(keras_tuner.HyperModel):
 
     def score(self, accuracy: float, density: float) -> float:
         """The objective of an epoch."""
+        density = max(density, _LEAST_DENSITY)
         if self.density is None:
-            return accuracy - self.price * math.log10(max(density, 1e-12))
-        # `TargetDensity` keeps within 2 %
+            return accuracy - self.price * math.log10(density)
         return accuracy - max(0.0, math.log10(density / (1.02 * self.density)))
 
 
@@ -175,7 +186,8 @@ class _ScoreLogger(SparsityLogger):
         super().on_epoch_end(epoch, logs)
         name = self._hypermodel.monitor
         if name not in logs:
-            raise ValueError(
+            # any other error keras-tuner takes for a trial gone wrong
+            raise keras_tuner.errors.FatalValueError(
                 f"`monitor` {name!r} is not in the logs. They hold "
                 f"{', '.join(sorted(logs))}. Give `validation_data` to "
                 "`search`, or another `monitor`."
@@ -276,17 +288,18 @@ def _last(trial, name):
 
 def _checked(name, choice, high=math.inf):
     """A number or a range, greater than 0."""
-    ends = choice if isinstance(choice, (tuple, list)) else (choice,)
-    if len(ends) > 2 or not all(0 < end <= high for end in ends):
+    ends = choice if isinstance(choice, (tuple, list)) else (choice, choice)
+    bound = f"greater than 0{f', at most {high:g}' if high < math.inf else ''}"
+    if (
+        len(ends) != 2
+        or not all(isinstance(end, numbers.Real) for end in ends)
+        or not 0 < ends[0] <= ends[1] <= high
+        or (ends is choice and ends[0] == ends[1])
+        or not math.isfinite(ends[1])
+    ):
         raise ValueError(
-            f"`{name}` must be a number or a range (low, high), greater than "
-            f"0{f' and at most {high:g}' if high < math.inf else ''}. "
-            f"Received: {choice!r}"
-        )
-    if len(ends) == 2 and not ends[0] < ends[1]:
-        raise ValueError(
-            f"`{name}` must be a range (low, high) with low < high. "
-            f"Received: {choice!r}"
+            f"`{name}` must be a number, or a range (low, high) with low < "
+            f"high, {bound}. Received: {name}={choice!r}"
         )
     return choice
 

@@ -54,6 +54,7 @@ class TestRecipe:
             ("schedule", "step", "one of plateau, cosine"),
             ("precision", "float16", "one of float32, mixed_bfloat16"),
             ("density", "low", r"of type float \| None"),
+            ("density", 5, "a share and not a percentage"),
             ("epochs", 0, "greater than 0"),
             ("epochs", 2.5, "of type int"),
             ("epochs", "ten", "of type int"),

@@ -73,6 +73,8 @@ class TestScore:
         score = hypermodel(price=0.05).score
         assert score(0.9, 1.0) == pytest.approx(0.9)
         assert score(0.9, 0.01) == pytest.approx(1.0)
+        assert score(0.1, 0.0) == score(0.1, 1e-4) == pytest.approx(0.3)
+        assert hypermodel(density=0.05).score(0.1, 0.0) == 0.1
 
     def test_the_best_epoch_by_score_is_the_trials(self, digits, tmp_path):
         tuner = search(random_search(hypermodel(), tmp_path, 1), digits, 4)
@@ -103,6 +105,12 @@ class TestTrials:
             hp.get("learning_rate")
         )
         assert kb.density(model) == pytest.approx(0.2, abs=0.03)
+
+    def test_tau_is_searched_where_the_optimizer_wants_it(self):
+        for name in ("AdaBreg", "LinBreg"):
+            low, high = hypermodel(optimizer=name).ranges["learning_rate"]
+            usual = float(getattr(kb, name)().learning_rate)
+            assert low < usual < high
 
     def test_without_lambda_the_density_asked_for_is_met(
         self, digits, tmp_path
@@ -207,7 +215,10 @@ class TestFront:
         ({"density": 1.5}, "`density` must be in"),
         ({"lam": None}, "Give a `density`, or a strength"),
         ({"lam": (1.0, 0.1)}, "low < high"),
-        ({"lam": 0}, "`lam` must be a number or a range"),
+        ({"lam": (0.1, 0.1)}, "low < high"),
+        ({"lam": 0}, "`lam` must be a number, or a range"),
+        ({"lam": ()}, "`lam` must be a number, or a range"),
+        ({"lam": "0.1"}, "`lam` must be a number, or a range"),
         ({"start": (0.1, 2.0)}, "`start` must be .* at most 1"),
         ({"learning_rate": (0.1, 0.2, 0.3)}, "`learning_rate` must be"),
         ({"price": -1}, "`price` must be"),
@@ -218,13 +229,10 @@ def test_what_cannot_be_searched(changes, message):
         hypermodel(**changes)
 
 
-def test_an_accuracy_that_is_not_in_the_logs(digits):
-    found = hypermodel(monitor="val_auc")
-    hp = keras_tuner.HyperParameters()
-    model = found.build(hp)
-    x, y = digits.x_train[:64], digits.y_train[:64]
+def test_an_accuracy_that_is_not_in_the_logs(digits, tmp_path):
+    tuner = random_search(hypermodel(monitor="val_auc"), tmp_path, 2)
     with pytest.raises(ValueError, match=r"'val_auc' is not in the logs\. Th"):
-        found.fit(hp, model, x, y, validation_data=(x, y), verbose=0)
+        search(tuner, digits, 1)
 
 
 class TestCommand:
@@ -261,5 +269,8 @@ class TestCommand:
         assert self.run(tmp_path, "--trials", "1") == 0
         assert self.run(tmp_path, "--trials", "1", "--density", "0.1") == 1
         assert "holds a search with other settings" in capsys.readouterr().err
+        assert self.run(tmp_path / "new", "--density", "5") == 1
+        assert "`density` must be in (0, 1]" in capsys.readouterr().err
+        assert not (tmp_path / "new").exists()
         assert self.run(tmp_path, "--trials", "2") == 0
         assert len(results.read(tmp_path / "search.json")["trials"]) == 2

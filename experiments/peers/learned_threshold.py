@@ -19,12 +19,15 @@ class _Thresholded(keras.layers.Layer):
 
     def build(self, input_shape):
         super().build(input_shape)
+        # the paper's decay, of weights and threshold alike; that of s pulls it
+        # to 0, which raises the threshold
+        decay = keras.regularizers.L2(self.threshold_decay / 2)
+        self._kernel.regularizer = decay
         self.threshold = self.add_weight(
             name="threshold",
             shape=(),
             initializer=keras.initializers.Constant(self.threshold_start),
-            # weight decay pulls s to 0, which raises the threshold
-            regularizer=keras.regularizers.L2(self.threshold_decay / 2),
+            regularizer=decay,
         )
 
     @property
@@ -56,7 +59,7 @@ def learn_thresholds(
     Args:
         model: A built functional model, not changed.
         start: s at first; the threshold is sigmoid(s).
-        decay: Weight decay of s.
+        decay: Weight decay of s and of the weights.
 
     Reference: Kusupati et al., "Soft Threshold Weight Reparameterization for
     Learnable Sparsity", ICML 2020.

@@ -18,13 +18,14 @@ class MaskedKernel(NamedTuple):
     Attributes:
         variable: The kernel.
         mask: Of its shape, 1 where it may be other than 0.
-        gradient: Of its shape, the loss' at the last step, zeros included.
+        gradient: Of its shape, the loss' at the last step, zeros included;
+            `None` where it is not kept.
         slots: The optimizer's for it, as its moments.
     """
 
     variable: keras.Variable
     mask: keras.Variable
-    gradient: keras.Variable
+    gradient: keras.Variable | None
     slots: list[keras.Variable]
 
     def remask(self, mask: np.ndarray) -> None:
@@ -43,10 +44,14 @@ class MaskedKernel(NamedTuple):
 class _Masked(keras.optimizers.Optimizer):
     """Holds every kernel at 0 outside its mask.
 
-    Masks start full. They, and the dense gradients that `RigL` reads, are
-    variables of the optimizer and saved with it. Outside its mask a kernel
-    gets no gradient.
+    Masks start full. They, and with `keep_gradients` the dense gradients that
+    `RigL` reads, are variables of the optimizer and saved with it. Outside its
+    mask a kernel gets no gradient.
     """
+
+    def __init__(self, *args, keep_gradients=False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.keep_gradients = keep_gradients
 
     def build(self, variables):
         if self.built:
@@ -54,25 +59,27 @@ class _Masked(keras.optimizers.Optimizer):
         self._slots: dict[int, list[keras.Variable]] = {}
         super().build(variables)
         self._masked: dict[int, tuple[keras.Variable, ...]] = {}
+        self._dense: dict[int, keras.Variable] = {}
         for index, variable in enumerate(variables):
             slots = self._slots.pop(id(variable), [])
             if is_kernel(path_of(variable)):
                 add = self.add_variable_from_reference
                 mask = add(variable, name="mask", initializer="ones")
-                self._masked[index] = (
-                    mask,
-                    add(variable, name="gradient"),
-                    *slots,
-                )
+                self._masked[index] = (mask, *slots)
+                if self.keep_gradients:
+                    self._dense[index] = add(variable, name="gradient")
 
     @property
     def masked(self) -> list[MaskedKernel]:
         """All masked kernels, in the order of the model's weights."""
         return [
             MaskedKernel(
-                self._trainable_variables[index], mask, gradient, slots
+                self._trainable_variables[index],
+                mask,
+                self._dense.get(index),
+                slots,
             )
-            for index, (mask, gradient, *slots) in self._masked.items()
+            for index, (mask, *slots) in self._masked.items()
         ]
 
     def add_variable_from_reference(self, reference_variable, *args, **kwargs):
@@ -87,9 +94,9 @@ class _Masked(keras.optimizers.Optimizer):
         if index not in self._masked:
             super().update_step(gradient, variable, learning_rate)
             return
-        mask, dense_gradient, *_ = self._masked[index]
-        mask = ops.convert_to_tensor(mask)
-        self.assign(dense_gradient, gradient)
+        mask = ops.convert_to_tensor(self._masked[index][0])
+        if index in self._dense:
+            self.assign(self._dense[index], gradient)
         super().update_step(gradient * mask, variable, learning_rate)
         self.assign(variable, ops.convert_to_tensor(variable) * mask)
 

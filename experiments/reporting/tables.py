@@ -144,7 +144,7 @@ def _at_density(row):
     text = str(row.cell("test_accuracy"))
     asked, got = row.recipe.density, row.cell("density").mean
     if asked is not None and abs(got - 100 * asked) > 2 * asked:
-        text += f" ({got:.2g} %)"
+        text += f" ({got:.3g} %)"
     return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
 
 

@@ -117,16 +117,19 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps: int | None = None
         self._training = self._checked = False
         self._begun_at = 1.0
-        self._is_correct = self._is_frozen = False
+        self._is_correct = False
+        self._steered: list[LinBreg | AdaBreg] = []
 
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
+        self._steered = []
         self._freeze(False)  # a former fit may have been broken off
         self._begun_at = sparsity.density(self.model)
 
     def on_train_end(self, logs=None):
         self._training = False
         self._freeze(False)
+        self._steered = []
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
@@ -179,6 +182,7 @@ class TargetDensity(keras.callbacks.Callback):
                     f"to which it sets them; that of '{entry.name}' is 0."
                 )
         self._checked = True
+        self._steered = optimizers
         for optimizer in optimizers if self._epoch == 0 else ():
             optimizer.initial_density.assign(self._begun_at)
 
@@ -198,8 +202,9 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _correct(self):
         """Brings the density to where it is to be now."""
-        # once for the end of an epoch, whoever saves the model when
-        if self._is_correct or self._is_frozen:
+        # once for the end of an epoch, whoever saves the model when; frozen by
+        # the user too, and without asking for the model
+        if self._is_correct or any(o.support_is_frozen for o in self._steered):
             return
         self._is_correct = True
         last = self._is_last()
@@ -230,7 +235,6 @@ class TargetDensity(keras.callbacks.Callback):
         )
 
     def _freeze(self, frozen=True):
-        self._is_frozen = frozen
         changed = False
         for optimizer in self._optimizers():
             changed |= optimizer.support_is_frozen != frozen
