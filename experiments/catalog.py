@@ -314,6 +314,8 @@ EXPERIMENTS = {
             ),
             (0, 1, 2),
             _QUARTER_COSINE,
+            # 10 epochs, half of them at a small tau, are short for tau 0.001
+            small_recipes={"AdaBreg": {"learning_rate": 2e-3}},
         ),
         Experiment(
             "autopsy-adabreg",
