@@ -32,7 +32,8 @@ class Checkpoint(keras.callbacks.Callback):
             not resumed.
         plateau: The run's plateau decay, if it has one, whose count is kept.
         density: What the run was asked for, if it was: epochs that are denser
-            by more than 2 % of it are not the best.
+            by more than 2 % of it are not the best, unless all are; then the
+            sparsest is.
         monitor: Figure in the logs by which the best epoch is chosen, the
             first of equal ones.
 

@@ -344,7 +344,8 @@ class TestCheckpoint:
             logs = {"val_accuracy": score, "density": density}
             writer.on_epoch_end(epoch, logs)
             best.append(writer.best_epoch)
-        assert best == [1, 1, 3, 4, 4]
+        # until one has it, the sparsest of them
+        assert best == [1, 2, 3, 4, 4]
 
     def test_the_first_of_equal_epochs_is_the_best(self, path):
         model = small()
