@@ -105,7 +105,7 @@ def _hypermodel(search):
     from experiments import models
 
     inputs = load(search.data).inputs
-    hypermodel = tuning.SparseHyperModel(
+    return tuning.SparseHyperModel(
         lambda hp: getattr(models, search.model)(inputs, width=search.width),
         search.optimizer,
         search.density,
@@ -116,7 +116,6 @@ def _hypermodel(search):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         seed=search.seed,
     )
-    return hypermodel
 
 
 def _claim(search, hypermodel, out):

@@ -59,6 +59,14 @@ def masked(optimizer=None):
     return model, model.optimizer.masked
 
 
+def steered_by(callback):
+    """The masked kernels of a model in a training of 40 steps."""
+    model, kernels = masked()
+    callback.set_model(model)
+    callback.set_params({"epochs": 8, "steps": 5})
+    return kernels
+
+
 def fit(callback, epochs=10, **kwargs):
     model, kernels = masked()
     train(model, epochs, callbacks=[callback], **kwargs)
@@ -165,9 +173,7 @@ class TestRigL:
         # 16 weights, 8 on; after 5 of 20 steps until the end
         rng = np.random.default_rng(2)
         callback = RigL(0.5, every=5, fraction=0.5, end=0.5)
-        model, kernels = masked()
-        callback.set_model(model)
-        callback.set_params({"epochs": 8, "steps": 5})
+        kernels = steered_by(callback)
         cases = []
         for kernel in kernels:
             shape = tuple(kernel.variable.shape)
@@ -252,9 +258,7 @@ class TestSET:
     def test_one_update_is_the_papers(self):
         rng = np.random.default_rng(2)
         callback = SET(0.5, every=5, fraction=0.4, end=0.5, seed=1)
-        model, kernels = masked()
-        callback.set_model(model)
-        callback.set_params({"epochs": 8, "steps": 5})
+        kernels = steered_by(callback)
         cases = []
         for kernel in kernels:
             shape = tuple(kernel.variable.shape)

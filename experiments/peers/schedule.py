@@ -15,7 +15,7 @@ class MaskSchedule(keras.callbacks.Callback):
 
     The step is counted from `fit`'s epochs, and masks are the optimizer's, so
     that a resumed training goes on as if it had never stopped. The model is
-    compiled with `MaskedAdam` or `MaskedSGD`.
+    compiled with an optimizer of `masked`.
 
     Args:
         density: Share of all kernel entries that the masks hold in the end, a
