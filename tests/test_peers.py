@@ -400,3 +400,21 @@ def test_a_peer_needs_a_density_and_an_optimizer_without_a_dual(changes):
     ):
         recipe("rigl").changed(**changes)
     assert isinstance(recipe("rigl"), Recipe)
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: RigL(0.0), "density"),
+        (lambda: SET(0.1, every=0), "every"),
+        (lambda: SET(0.1, fraction=1.5), "fraction"),
+        (lambda: RigL(0.1, end=75), "end"),
+        (lambda: MagnitudePruning(5), "density"),
+        (lambda: MagnitudePruning(0.1, begin=0.8, end=0.7), "begin"),
+        (lambda: MagnitudePruning(0.1, end=2.0), "end"),
+        (lambda: MagnitudePruning(0.1, distribution="erdos"), "distribution"),
+    ],
+)
+def test_an_argument_out_of_range_is_named(make, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be"):
+        make()

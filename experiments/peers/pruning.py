@@ -7,7 +7,9 @@ import math
 import numpy as np
 from keras import ops
 
+from experiments.peers import INTERVAL
 from experiments.peers.schedule import MaskSchedule, largest
+from keras_bregman._checks import check_all
 from keras_bregman.allocation import allocate
 
 
@@ -36,10 +38,20 @@ class MagnitudePruning(MaskSchedule):
         density: float,
         begin: float = 0.0,
         end: float = 0.75,
-        every: int = 100,
+        every: int = INTERVAL,
         distribution: str = "global",
     ):
         super().__init__(density, every)
+        check_all(
+            ("begin", begin, 0 <= begin <= end, "in [0, `end`]"),
+            ("end", end, end <= 1, "1 or less"),
+            (
+                "distribution",
+                distribution,
+                distribution in ("global", "uniform"),
+                "'global' or 'uniform'",
+            ),
+        )
         self.begin_at = begin
         self.end_at = end
         self.distribution = distribution

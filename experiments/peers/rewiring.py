@@ -7,8 +7,10 @@ import math
 import numpy as np
 from keras import ops
 
+from experiments.peers import INTERVAL
 from experiments.peers.masked import MaskedKernel
 from experiments.peers.schedule import MaskSchedule, largest, smallest
+from keras_bregman._checks import check_all
 from keras_bregman.allocation import allocate
 
 
@@ -19,7 +21,7 @@ class _Rewiring(MaskSchedule):
         density: Share of the kernel entries, in (0, 1], throughout.
         every: Steps between two changes.
         fraction: Share of a kernel's weights that is dropped, in [0, 1].
-        end: Share of training after which the mask stays.
+        end: Share of training after which the mask stays, in [0, 1].
         distribution: Of the density over kernels, as in `allocate`.
         seed: Of the masks.
     """
@@ -27,13 +29,17 @@ class _Rewiring(MaskSchedule):
     def __init__(
         self,
         density: float,
-        every: int = 100,
+        every: int = INTERVAL,
         fraction: float = 0.3,
         end: float = 0.75,
         distribution: str = "erdos-renyi",
         seed: int = 0,
     ):
         super().__init__(density, every)
+        check_all(
+            ("fraction", fraction, 0 <= fraction <= 1, "in [0, 1]"),
+            ("end", end, 0 <= end <= 1, "in [0, 1]"),
+        )
         self.fraction = fraction
         self.end = end
         self.distribution = distribution

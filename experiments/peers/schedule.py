@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from experiments.peers.masked import MaskedKernel
+from keras_bregman._checks import check_all
 
 
 class MaskSchedule(keras.callbacks.Callback):
@@ -20,11 +21,18 @@ class MaskSchedule(keras.callbacks.Callback):
     Args:
         density: Share of all kernel entries that the masks hold in the end, a
             float in (0, 1].
-        every: Steps between two calls.
+        every: Steps between two calls, 1 or greater.
+
+    Raises:
+        ValueError: For an argument out of range, here and in the subclasses.
     """
 
     def __init__(self, density: float, every: int):
         super().__init__()
+        check_all(
+            ("density", density, 0 < density <= 1, "in (0, 1]"),
+            ("every", every, every >= 1, "1 or greater"),
+        )
         self.density = density
         self.every = every
         self._epoch = 0

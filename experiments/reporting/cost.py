@@ -7,6 +7,7 @@ sparse weights is counted by their non-zeros, as if zeros could be skipped.
 
 from __future__ import annotations
 
+from experiments.peers import INTERVAL
 from experiments.recipes import Recipe
 
 
@@ -31,7 +32,7 @@ def _to_weights(recipe, epoch, share):
         return share  # of what is on, and no others
     if recipe.method == "rigl":
         # all of them at every change of the mask
-        changes = 1 / recipe.steering.get("every", 100)
+        changes = 1 / recipe.steering.get("every", INTERVAL)
         return (1 - changes) * share + changes
     frozen = 1 - recipe.freeze if recipe.density is not None else 1.0
     if recipe.method == "bregman" and epoch > frozen * recipe.epochs:
