@@ -1,6 +1,7 @@
 """Sparse training for Keras 3 by choice of optimizer."""
 
 from keras_bregman import callbacks, regularizers
+from keras_bregman.compaction import compact
 from keras_bregman.initializers import sparsify
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
 from keras_bregman.sparsity import density, summary
@@ -12,6 +13,7 @@ __all__ = [
     "LinBreg",
     "ProxGD",
     "callbacks",
+    "compact",
     "density",
     "regularizers",
     "sparsify",

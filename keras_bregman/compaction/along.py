@@ -1,0 +1,226 @@
+"""Layers that treat every channel on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from keras_bregman.compaction.channels import Channels
+from keras_bregman.compaction.elementwise import at_constants, is_elementwise
+from keras_bregman.compaction.piece import (
+    Piece,
+    bias_of,
+    data_axis,
+    is_uniform,
+    kernel_of,
+    numpy_of,
+)
+
+
+class Along(Piece):
+    """A layer of one input that treats every channel on its own."""
+
+    note = ""
+    # and the axis of each that counts channels
+    weights: Mapping[str, int] = MappingProxyType({})
+    is_traced = False
+    channels: Channels  # of the first call
+
+    def trace(self, call):
+        channels = call.only_input
+        if channels is None or not self.fits(call, channels):
+            self.note = "channels on another axis"
+            self.weights = {}
+            if self.is_traced:
+                self.classes.pin(self.channels)
+            return super().trace(call)
+        if not self.is_traced:
+            self.is_traced = True
+            self.channels = channels
+        elif self.is_cut:
+            # what two calls share is cut once for both
+            self.classes.tie(self.channels.atoms, channels.atoms)
+        return [self.along(call, channels)]
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the layer itself gets smaller with its channels."""
+        return bool(self.weights)
+
+    def fits(self, call, channels) -> bool:
+        """Whether the layer's channels are the tensor's."""
+        return True
+
+    def along(self, call, channels) -> Channels:
+        """The channels of the output."""
+        return channels
+
+    def fill(self, layer):
+        if not self.weights:
+            super().fill(layer)
+            return
+        kept = self.classes.kept(self.channels)
+        for name, axis in self.weights.items():
+            value = getattr(self.layer, name)
+            if value is not None:
+                part = np.compress(kept, numpy_of(value), axis)
+                getattr(layer, name).assign(part)
+
+
+class Elementwise(Along):
+    """A layer, or an operation of `keras.ops`, that treats entries alike."""
+
+    def along(self, call, channels):
+        dtype = call.node.input_tensors[0].dtype
+        values = at_constants(self.layer, channels.values, dtype)
+        return channels.along(values)
+
+
+class Rescaling(Elementwise):
+    def fits(self, call, channels):
+        return np.ndim(self.layer.scale) == np.ndim(self.layer.offset) == 0
+
+
+class BatchNormalization(Along):
+    weights = dict.fromkeys(
+        ("gamma", "beta", "moving_mean", "moving_variance"), 0
+    )
+
+    def fits(self, call, channels):
+        rank = len(call.outputs[0].shape)
+        return self.layer.axis % rank == channels.axis
+
+    def along(self, call, channels):
+        mean, variance, gamma, beta = (
+            default if weight is None else numpy_of(weight).astype(float)
+            for weight, default in (
+                (self.layer.moving_mean, 0.0),
+                (self.layer.moving_variance, 1.0),
+                (self.layer.gamma, 1.0),
+                (self.layer.beta, 0.0),
+            )
+        )
+        factor = gamma / np.sqrt(variance + self.layer.epsilon)
+        # without a factor it does not matter what comes
+        values = np.where(factor == 0, mean, channels.values)
+        return channels.along((values - mean) * factor + beta)
+
+
+class PReLU(Along):
+    def fits(self, call, channels):
+        rank = len(call.outputs[0].shape)
+        others = {axis for axis in range(1, rank) if axis != channels.axis}
+        shared = set(self.layer.shared_axes or ())
+        if shared != others:
+            return False
+        self.weights = {"alpha": channels.axis - 1}
+        return True
+
+    def along(self, call, channels):
+        values = channels.values
+        slope = numpy_of(self.layer.alpha).ravel().astype(float)
+        return channels.along(np.where(values < 0, slope * values, values))
+
+
+class Pooling(Along):
+    """Pooling, upsampling and cropping: a constant stays what it is.
+
+    Keras averages over what lies within the border only.
+    """
+
+    def fits(self, call, channels):
+        return data_axis(self.layer, call.node.input_tensors[0]) == (
+            channels.axis
+        )
+
+    def along(self, call, channels):
+        rank = len(call.outputs[0].shape)
+        axis = 1 if channels.axis == 1 else rank - 1
+        return channels.along(axis=axis)
+
+
+class Padding(Pooling):
+    """Zeros around: of the constants only 0 stays one."""
+
+    def along(self, call, channels):
+        values = np.where(channels.values == 0, 0.0, np.nan)
+        return channels.along(values)
+
+
+class Flatten(Along):
+    def fits(self, call, channels):
+        shape = call.node.input_tensors[0].shape
+        return None not in shape[1:]
+
+    def along(self, call, channels):
+        (tensor,) = call.node.input_tensors
+        shape = [1] * (len(tensor.shape) - 1)
+        shape[channels.axis - 1] = -1
+        numbers = np.arange(len(channels)).reshape(shape)
+        order = np.broadcast_to(numbers, tensor.shape[1:])
+        # as the layer does on channels_first
+        if getattr(self.layer, "data_format", "") == "channels_first":
+            order = np.moveaxis(order, 0, -1)
+        return channels.picked(order.ravel(), axis=1)
+
+
+class Reshape(Along):
+    """A reshape that leaves the last axis as it is."""
+
+    def fits(self, call, channels):
+        (tensor,) = call.node.input_tensors
+        last = len(tensor.shape) - 1
+        return (
+            channels.axis == last
+            and tensor.shape[-1] == call.outputs[0].shape[-1]
+        )
+
+    is_cut = True
+
+    def along(self, call, channels):
+        return channels.along(axis=len(call.outputs[0].shape) - 1)
+
+    def _config(self):
+        config = super()._config()
+        if self.is_traced:
+            kept = int(self.classes.kept(self.channels).sum())
+            config["target_shape"] = (*self.layer.target_shape[:-1], kept)
+        return config
+
+    def fill(self, layer):
+        pass
+
+
+class Depthwise(Along):
+    """A kernel (*positions, channels, multiplier)."""
+
+    def fits(self, call, channels):
+        self.multiplier = self.layer.depth_multiplier
+        self.weights = {"kernel": -2}
+        return is_elementwise(self.layer.activation) and (
+            data_axis(self.layer, call.outputs[0]) == channels.axis
+        )
+
+    def along(self, call, channels):
+        kernel = kernel_of(self.layer.kernel)  # positions, channels, multiplier
+        bias = bias_of(self.layer, kernel[0].size)
+        sums = kernel.sum(0).ravel()
+        given = np.repeat(channels.values, self.multiplier)
+        if not is_uniform(self.layer):
+            given = np.where(given == 0, 0.0, np.nan)
+        values = np.where(
+            (kernel == 0).all(0).ravel(), bias, bias + given * sums
+        )
+        repeated = np.repeat(np.arange(len(channels)), self.multiplier)
+        dtype = self.layer.compute_dtype
+        values = at_constants(self.layer.activation, values, dtype)
+        return channels.picked(repeated).along(values)
+
+    def fill(self, layer):
+        super().fill(layer)
+        if self.weights and self.layer.bias is not None:
+            kept = self.classes.kept(self.channels)
+            part = numpy_of(self.layer.bias)[np.repeat(kept, self.multiplier)]
+            layer.bias.assign(part)

@@ -1,0 +1,281 @@
+"""A smaller model with the same outputs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bregman._checks import check_all
+from keras_bregman.compaction.channels import Channels, Classes
+from keras_bregman.compaction.kinds import piece_of
+from keras_bregman.compaction.piece import Call, Piece, pinned
+from keras_bregman.compaction.report import CompactionReport, Row, Size
+
+
+def compact(model: keras.Model, return_report: bool = False):
+    """A new model without the units, filters and channels that are dead.
+
+    A unit is dead if nothing of the input reaches it, all of its weights being
+    0, or if nothing reads it. What it says all the same, a constant made of
+    biases, is added to the bias of the layers that read it; where a padded
+    convolution does, whose border no bias can stand for, one constant channel
+    stays in the place of all. A channel of several tensors that are added
+    leaves only if it is dead in each.
+
+    Known are dense, convolution (also grouped, depthwise, separable and
+    transposed), embedding, pooling, padding, batch normalization, elementwise,
+    joining and reshaping layers, the heads of `MultiHeadAttention`, and
+    elementwise operations of `keras.ops`. Any other layer is left whole, with
+    all channels that it reads and writes. Models within the model are
+    compacted each on its own.
+
+    Args:
+        model: A built functional or `Sequential` model. It is not changed, and
+            shares no variable with the new one.
+        return_report: Whether to return what was done as well.
+
+    Returns:
+        A functional or Sequential model, with the same names of layers, not
+        compiled.
+        With `return_report=True` a tuple of it and a `CompactionReport`.
+
+    Raises:
+        ValueError: If `model` is not a built functional or Sequential model.
+        FloatingPointError: If a weight of the model is NaN or infinite.
+        RuntimeError: If the outputs of the two, on random inputs and in
+            inference mode, differ by more than 1e-5 of the largest, or by a
+            few roundings in lower precision.
+    """
+    check_all(
+        (
+            "model",
+            model,
+            _is_model(model),
+            "a built functional or Sequential model: give it a `keras.Input`",
+        )
+    )
+    _check_finite(model)
+    small, notes = _compacted(model)
+    _check_same(model, small)
+    if not return_report:
+        return small
+    return small, CompactionReport(_rows(model, small, notes))
+
+
+def _graph(model):
+    """The functional model that holds the graph; None without one."""
+    if isinstance(model, keras.Sequential):
+        return getattr(model, "_functional", None)
+    return model if hasattr(model, "_nodes_by_depth") else None
+
+
+def _is_model(layer):
+    return isinstance(layer, keras.Model) and _graph(layer) is not None
+
+
+def _compacted(model):
+    """A compacted copy, and what is noted of each layer by its path."""
+    graph = _graph(model)
+    pieces = _trace(graph)
+    notes, made = {}, {}
+    for key, piece in pieces.items():
+        layer = piece.layer
+        if isinstance(layer, keras.layers.InputLayer):
+            made[key] = _input_like(layer)
+        elif _is_model(layer):
+            made[key], inner = _compacted(layer)
+            notes.update({f"{layer.name}/{k}": v for k, v in inner.items()})
+        else:
+            made[key] = piece.rebuild()
+            notes[layer.name] = piece.note
+    if isinstance(model, keras.Sequential):
+        small = keras.Sequential(
+            [made[id(node.operation)] for node in _nodes(graph)],
+            name=model.name,
+        )
+    else:
+        small = _rebuilt(model, made)
+    for key, piece in pieces.items():
+        if not _is_model(piece.layer):
+            piece.fill(made[key])
+    return small, notes
+
+
+def _rebuilt(model, made):
+    """The graph of a functional model, of the layers that were made."""
+    tensors: dict[int, Any] = {}
+    for node in _nodes(model):
+        new = made[id(node.operation)]
+        if not node.is_input:
+            args, kwargs = node.arguments.fill_in(tensors)
+            new = keras.tree.flatten(new(*args, **kwargs))
+        else:
+            new = [new]
+        for old, tensor in zip(node.output_tensors, new, strict=True):
+            tensors[id(old)] = tensor
+    inputs, outputs = (
+        keras.tree.map_structure(lambda tensor: tensors[id(tensor)], ends)
+        for ends in (model.input, model.output)
+    )
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def _input_like(layer):
+    return keras.Input(
+        batch_shape=layer.batch_shape,
+        dtype=layer.dtype,
+        sparse=layer.sparse,
+        name=layer.name,
+        optional=layer.optional,
+    )
+
+
+def _trace(graph):
+    """The piece of every layer, when it is settled what stays of it."""
+    classes = Classes()
+    channels: dict[int, Channels | None] = {
+        id(tensor): pinned(tensor) for tensor in graph.inputs
+    }
+    nodes = _nodes(graph)
+    calls = Counter(id(node.operation) for node in nodes)
+    pieces: dict[int, Piece] = {}
+    for node in nodes:
+        layer = node.operation
+        if id(layer) not in pieces:
+            shared = calls[id(layer)] > 1
+            pieces[id(layer)] = piece_of(layer, classes, shared)
+        if node.is_input:
+            continue
+        inputs = [channels[id(t)] for t in node.input_tensors]
+        outputs = pieces[id(layer)].trace(Call(node, inputs))
+        for tensor, found in zip(node.output_tensors, outputs, strict=True):
+            channels[id(tensor)] = found
+    for tensor in graph.outputs:
+        classes.pin(channels[id(tensor)])
+    _settle(classes, list(pieces.values()), list(channels.values()))
+    return pieces
+
+
+def _nodes(graph):
+    """Every call of a layer, from the inputs on."""
+    return [
+        node
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+    ]
+
+
+def _settle(classes, pieces, tensors):
+    """Keeps what the outputs need, from the last layer to the first."""
+    classes.settle()
+    backwards = pieces[::-1]
+    claims = [
+        *(piece.claim_carrier for piece in backwards),
+        *(lambda c=c: _keep_one(classes, c) for c in tensors if c is not None),
+    ]
+    claimed = True
+    while claimed:
+        while any([piece.claim() for piece in backwards]):
+            pass
+        claimed = any(claim() for claim in claims)
+
+
+def _keep_one(classes, channels):
+    """No tensor may be empty; a dead channel takes the least to make."""
+    one = np.zeros(len(channels), bool)
+    one[np.argmin(channels.live)] = not classes.kept(channels).any()
+    return classes.keep(channels, one)
+
+
+def _check_finite(model):
+    for weight in model.weights:
+        if not bool(ops.all(ops.isfinite(ops.convert_to_tensor(weight)))):
+            raise FloatingPointError(
+                f"'{weight.path}' holds NaN or infinite weights: 0 times such "
+                "a weight is not 0, and nothing that reads it is dead. Load "
+                "finite weights first."
+            )
+
+
+def _check_same(model, small):
+    """Compares the outputs on random inputs."""
+    generator = np.random.default_rng(0)
+    tensors = _graph(model).inputs
+    inputs = [_random(generator, tensor, model) for tensor in tensors]
+    given = keras.tree.pack_sequence_as(_graph(model).input, inputs)
+    before = keras.tree.flatten(model(given, training=False))
+    after = keras.tree.flatten(small(given, training=False))
+    for one, other in zip(before, after, strict=True):
+        one, other = _float(one), _float(other)
+        most = max(1.0, float(np.abs(one).max(initial=0.0)))
+        difference = float(np.abs(one - other).max(initial=0.0)) / most
+        if not difference <= _tolerance(model):
+            raise RuntimeError(
+                f"compact made a model of '{model.name}' whose outputs differ "
+                f"by {difference:.1e} of the largest. This is an error in "
+                "keras_bregman; please report it with the model's "
+                "`summary()`."
+            )
+
+
+def _random(generator, tensor, model):
+    shape = [n or 8 for n in tensor.shape]
+    shape[0] = tensor.shape[0] or 2
+    if None in tensor.shape[2:-1]:  # images of any size
+        shape[1:-1] = [n or 32 for n in tensor.shape[1:-1]]
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    if "int" in dtype:
+        rows = [
+            layer.input_dim
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.Embedding)
+        ]
+        return generator.integers(0, min(rows, default=2), shape).astype(dtype)
+    if dtype == "bool":
+        return generator.random(shape) < 0.5
+    return generator.normal(size=shape).astype("float32")
+
+
+def _float(tensor):
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
+
+
+def _tolerance(model):
+    """1e-5, or a few roundings where layers compute in less."""
+    lowest = {layer.compute_dtype for layer in model._flatten_layers()}
+    if "bfloat16" in lowest:
+        return 8 * 2.0**-8
+    return 8 * 2.0**-11 if "float16" in lowest else 1e-5
+
+
+def _rows(model, small, notes):
+    """What every layer was and is."""
+    after = _layers(small)
+    return [
+        Row(
+            name,
+            type(layer).__name__,
+            Size.of(layer, nodes),
+            Size.of(*after[name]),
+            notes.get(name, ""),
+        )
+        for name, (layer, nodes) in _layers(model).items()
+    ]
+
+
+def _layers(model, prefix=""):
+    """All layers that are no models and their calls, by their path."""
+    found: dict[str, tuple[keras.layers.Layer, list]] = {}
+    for node in _nodes(_graph(model)):
+        layer = node.operation
+        if not isinstance(layer, keras.layers.Layer):
+            continue
+        if _is_model(layer):
+            found |= _layers(layer, f"{prefix}{layer.name}/")
+        else:
+            found.setdefault(prefix + layer.name, (layer, []))[1].append(node)
+    return found

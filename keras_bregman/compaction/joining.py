@@ -1,0 +1,76 @@
+"""Layers of several inputs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from keras_bregman.compaction.channels import Channels
+from keras_bregman.compaction.piece import Piece
+
+
+class Join(Piece):
+    """Several tensors, entry by entry, by a function of arrays."""
+
+    note = ""
+    functions: ClassVar[dict[str, Callable]] = {
+        "Add": sum,
+        "Subtract": lambda values: values[0] - values[1],
+        "Multiply": math.prod,
+        "Average": lambda values: sum(values) / len(values),
+        "Maximum": lambda values: np.max(values, 0),
+        "Minimum": lambda values: np.min(values, 0),
+    }
+
+    def trace(self, call):
+        first, *others = call.inputs
+        axes = {self._from_last(t, c) for t, c in self._pairs(call)}
+        sizes = {len(c) for c in call.inputs if c is not None}
+        if not others or None in axes or len(axes) > 1 or len(sizes) > 1:
+            self.note = "channels on different axes"
+            return super().trace(call)
+        for channels in others:
+            self.classes.tie(first.atoms, channels.atoms)
+        kind = type(self.layer).__name__
+        given = [c.values for c in call.inputs]
+        values = self.functions[kind](given)
+        if kind == "Multiply":
+            zero = np.any([v == 0 for v in given], axis=0)
+            values = np.where(zero, 0.0, values)
+        rank = len(call.outputs[0].shape)
+        return [first.along(values, rank + axes.pop())]
+
+    @staticmethod
+    def _pairs(call):
+        return zip(call.node.input_tensors, call.inputs, strict=True)
+
+    @staticmethod
+    def _from_last(tensor, channels):
+        return None if channels is None else channels.axis - len(tensor.shape)
+
+
+class Concatenate(Piece):
+    note = ""
+
+    def trace(self, call):
+        rank = len(call.outputs[0].shape)
+        if None in call.inputs or len({c.axis for c in call.inputs}) > 1:
+            self.note = "channels on different axes"
+            return super().trace(call)
+        first, *others = call.inputs
+        if self.layer.axis % rank == first.axis:
+            return [
+                Channels(
+                    first.axis,
+                    np.concatenate([c.atoms for c in call.inputs]),
+                    np.concatenate([c.values for c in call.inputs]),
+                )
+            ]
+        values = first.values
+        for channels in others:
+            self.classes.tie(first.atoms, channels.atoms)
+            values = np.where(values == channels.values, values, np.nan)
+        return [first.along(values)]

@@ -1,0 +1,103 @@
+"""Which piece a layer gets."""
+
+from __future__ import annotations
+
+import keras
+
+from keras_bregman.compaction import along, joining, mixing
+from keras_bregman.compaction.channels import Classes
+from keras_bregman.compaction.elementwise import (
+    IDENTITIES,
+    LAYERS,
+    OPERATIONS,
+    is_elementwise,
+)
+from keras_bregman.compaction.piece import Piece, is_layer, name_of
+
+
+def piece_of(layer, classes: Classes, is_shared: bool) -> Piece:
+    """The piece of a layer or of an operation of `keras.ops`."""
+    cls = _kind(layer)
+    piece = cls(layer, classes, is_shared)
+    if cls is Piece:
+        piece.note = _why_whole(layer)
+    return piece
+
+
+def _kind(layer):
+    kind = type(layer)
+    if not is_layer(layer):
+        if not kind.__module__.startswith("keras."):
+            return Piece
+        if kind.__name__ in OPERATIONS:
+            return along.Elementwise
+        # keras.ops.average is another thing
+        joins = joining.Join.functions.keys() - {"Average"}
+        return joining.Join if kind.__name__ in joins else Piece
+    if _is_reparameterized(layer):
+        return Piece
+    if kind is keras.layers.Activation:
+        return along.Elementwise if is_elementwise(layer) else Piece
+    if kind is keras.layers.MultiHeadAttention:
+        return Piece if getattr(layer, "_use_gate", False) else mixing.Attention
+    return _KINDS.get(kind, Piece)
+
+
+def _is_reparameterized(layer):
+    return any(
+        getattr(part, "quantization_mode", None)
+        or getattr(part, "lora_enabled", False)
+        for part in layer._flatten_layers()
+    )
+
+
+def _why_whole(layer):
+    kind = type(layer).__name__
+    if isinstance(layer, keras.layers.InputLayer):
+        return ""
+    if isinstance(layer, keras.layers.Activation):
+        return f"{name_of(layer.activation)} mixes its outputs"
+    if "Normalization" in kind:
+        return "normalizes over channels"
+    if is_layer(layer) and _is_reparameterized(layer):
+        return "quantized, or with LoRA"
+    return f"{kind}: not known"
+
+
+_KINDS: dict[type, type[Piece]] = {
+    keras.layers.BatchNormalization: along.BatchNormalization,
+    keras.layers.PReLU: along.PReLU,
+    keras.layers.Rescaling: along.Rescaling,
+    keras.layers.Flatten: along.Flatten,
+    keras.layers.Reshape: along.Reshape,
+    keras.layers.Dense: mixing.Dense,
+    keras.layers.Embedding: mixing.Embedding,
+    keras.layers.Concatenate: joining.Concatenate,
+    **dict.fromkeys(IDENTITIES, along.Along),
+    **dict.fromkeys(LAYERS, along.Elementwise),
+    **{
+        getattr(keras.layers, name): joining.Join
+        for name in joining.Join.functions
+    },
+    **{
+        getattr(keras.layers, f"{name}{n}D"): cls
+        for n in (1, 2, 3)
+        for name, cls in (
+            ("Conv", mixing.Convolution),
+            ("DepthwiseConv", along.Depthwise),
+            ("SeparableConv", mixing.Separable),
+            ("MaxPooling", along.Pooling),
+            ("GlobalMaxPooling", along.Pooling),
+            ("GlobalAveragePooling", along.Pooling),
+            ("AveragePooling", along.Pooling),
+            ("UpSampling", along.Pooling),
+            ("Cropping", along.Pooling),
+            ("ZeroPadding", along.Padding),
+        )
+        if hasattr(keras.layers, f"{name}{n}D")
+    },
+    **{
+        getattr(keras.layers, f"Conv{n}DTranspose"): mixing.Transposed
+        for n in (1, 2, 3)
+    },
+}  # fmt: skip

@@ -1,0 +1,120 @@
+"""What compaction did, layer by layer."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import keras
+
+from keras_bregman._table import table
+
+
+class Size(NamedTuple):
+    """What a layer holds and does.
+
+    Attributes:
+        parameters: Number of weights.
+        flops: Multiplications and additions that its kernels take for one
+            example, two a weight and position.
+        bytes: Of its weights.
+    """
+
+    parameters: int
+    flops: int
+    bytes: int
+
+    @classmethod
+    def of(cls, layer, nodes) -> Size:
+        return cls(
+            layer.count_params(),
+            2 * multiplications(layer, nodes),
+            sum(_itemsize(w) * math.prod(w.shape) for w in layer.weights),
+        )
+
+    def __add__(self, other):
+        return Size(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Row(NamedTuple):
+    """One layer.
+
+    Attributes:
+        name: Its path in the model.
+        kind: Its class.
+        before: Its size in the model.
+        after: Its size in the compacted one.
+        note: Why it was left whole, if it was.
+    """
+
+    name: str
+    kind: str
+    before: Size
+    after: Size
+    note: str
+
+
+class CompactionReport:
+    """What `compact` did; prints as a table.
+
+    Attributes:
+        rows: One `Row` per layer that has weights or was left whole.
+        before: The model's `Size`.
+        after: The compacted model's.
+    """
+
+    def __init__(self, rows: list[Row]):
+        none = Size(0, 0, 0)
+        self.before = sum((row.before for row in rows), none)
+        self.after = sum((row.after for row in rows), none)
+        self.rows = [r for r in rows if r.before.parameters or r.note]
+
+    def __str__(self):
+        total = Row("total", "", self.before, self.after, "")
+        return table(
+            ("layer", "kind", "parameters", "FLOPs", "bytes", "left whole"),
+            [
+                (
+                    row.name,
+                    row.kind,
+                    *(
+                        f"{old:,} -> {new:,}" if old != new else f"{old:,}"
+                        for old, new in zip(row.before, row.after, strict=True)
+                    ),
+                    row.note or "-",
+                )
+                for row in [*self.rows, total]
+            ],
+        )
+
+
+def multiplications(layer: keras.layers.Layer, nodes: Sequence) -> int:
+    """Of one example's forward pass, by the kernels of a layer.
+
+    Args:
+        layer: The layer.
+        nodes: Its calls in the graph. An axis of unknown length counts as 1.
+    """
+    return sum(
+        _positions(layer, node) * math.prod(weight.shape)
+        for node in nodes
+        for weight in layer.weights
+        if weight.path.endswith("kernel")
+    )
+
+
+def _positions(layer, node):
+    """How often a kernel is used in a call."""
+    transposed = "Transpose" in type(layer).__name__
+    shape = (node.input_tensors if transposed else node.output_tensors)[0].shape
+    first = getattr(layer, "data_format", "") == "channels_first"
+    spatial = shape[2:] if first else shape[1:-1]
+    return math.prod(n or 1 for n in spatial)
+
+
+def _itemsize(weight):
+    dtype = keras.backend.standardize_dtype(weight.dtype)
+    bits = re.search(r"\d+", dtype)
+    return max(1, int(bits[0]) // 8) if bits else 1

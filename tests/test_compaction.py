@@ -1,0 +1,549 @@
+"""Compaction: smaller, with the same outputs."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import BACKEND, array, weights
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from keras import layers, ops
+
+import keras_bregman as kb
+
+
+# JAX compiles every operation for every shape, and has seen those of 2
+BATCH = 2 if BACKEND == "jax" else 5
+EXAMPLES = 6 if BACKEND == "jax" else 25
+
+
+def outputs(model, inputs):
+    made = keras.tree.flatten(model(inputs, training=False))
+    return [array(tensor) for tensor in made]
+
+
+def images(model, batch=BATCH, seed=1):
+    rng = np.random.default_rng(seed)
+    return [
+        rng.normal(size=(batch, *t.shape[1:])).astype("float32")
+        for t in model.inputs
+    ]
+
+
+def assert_same(model, small, batch=BATCH):
+    x = images(model, batch)
+    x = x if len(x) > 1 else x[0]
+    for one, other in zip(outputs(model, x), outputs(small, x), strict=True):
+        most = max(1.0, np.abs(one).max())
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * most)
+
+
+def kill(layer, units, name="kernel", axis=-1):
+    """Sets the weights of units to 0."""
+    value = array(getattr(layer, name))
+    index = [slice(None)] * value.ndim
+    index[axis] = units
+    value[tuple(index)] = 0
+    getattr(layer, name).assign(value)
+
+
+def disturb(model, seed=0):
+    """Biases and statistics as after a training, not 0 and 1."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        if weight.path.endswith(("bias", "beta", "moving_mean")):
+            weight.assign(0.3 * rng.normal(size=weight.shape))
+
+
+def chain(*stack, shape=(8, 8, 3)):
+    return keras.Sequential([keras.Input(shape), *stack])
+
+
+def parameters(model):
+    return {layer.name: layer.count_params() for layer in model.layers}
+
+
+def test_a_units_constant_goes_into_the_next_bias():
+    model = chain(
+        layers.Dense(5, "sigmoid", name="one"),
+        layers.Dense(4, use_bias=False, name="two"),
+        shape=(3,),
+    )
+    one, two = model.layers
+    one.bias.assign([1.0, 2.0, 3.0, 4.0, 5.0])
+    kill(one, [1, 3])
+    small = kb.compact(model)
+    assert parameters(small) == {"one": 4 * 3, "two": 3 * 4 + 4}
+    said = 1 / (1 + np.exp([-2.0, -4.0]))
+    bias = array(small.layers[1].bias)
+    np.testing.assert_allclose(bias, said @ array(two.kernel)[[1, 3]], 1e-6)
+    assert_same(model, small)
+
+
+def test_a_unit_that_nobody_reads_leaves_without_a_trace():
+    model = chain(
+        layers.Dense(5, "relu", name="one"),
+        layers.Dense(4, use_bias=False, name="two"),
+        shape=(3,),
+    )
+    kill(model.layers[1], [0, 4], axis=0)
+    small = kb.compact(model)
+    assert parameters(small) == {"one": 4 * 3, "two": 3 * 4}
+    assert_same(model, small)
+
+
+@pytest.mark.parametrize("padding", ["valid", "same"])
+def test_a_border_keeps_one_constant_channel(padding):
+    model = chain(
+        layers.Conv2D(6, 3, padding=padding, activation="relu", name="one"),
+        layers.Conv2D(4, 3, padding=padding, name="two"),
+    )
+    one = model.layers[0]
+    one.bias.assign([0.1, 0.5, -0.5, 0.7, 0.2, 0.3])
+    kill(one, [1, 2, 3])
+    small = kb.compact(model)
+    # of filters 1 and 3; what filter 2 says is 0 in any case
+    filters = {"valid": 3, "same": 4}[padding]
+    assert parameters(small) == {
+        "one": filters * (27 + 1),
+        "two": 4 * (filters * 9 + 1),
+    }
+    assert_same(model, small)
+
+
+def test_batch_norm_makes_the_constant():
+    model = chain(
+        layers.Conv2D(6, 3, use_bias=False, name="conv"),
+        layers.BatchNormalization(name="norm"),
+        layers.ReLU(),
+        layers.MaxPooling2D(),
+        layers.Flatten(),
+        layers.Dense(3, name="head"),
+    )
+    disturb(model)
+    kill(model.get_layer("conv"), [0, 1])
+    kill(model.get_layer("norm"), [5], "gamma")
+    small = kb.compact(model)
+    assert parameters(small) | {"head": 0} == {
+        "conv": 3 * 27,
+        "norm": 3 * 4,
+        "re_lu": 0,
+        "max_pooling2d": 0,
+        "flatten": 0,
+        "head": 0,
+    }
+    assert small.get_layer("head").count_params() == 3 * (9 * 3 + 1)
+    assert_same(model, small)
+
+
+def residual(kills):
+    """A stream of 6 channels with a branch; `kills` are dead by layer."""
+    x = keras.Input((8, 8, 3))
+    stream = layers.Conv2D(6, 3, padding="same", name="stem")(x)
+    branch = layers.Conv2D(5, 3, padding="same", name="inner")(stream)
+    branch = layers.ReLU()(branch)
+    branch = layers.Conv2D(6, 3, padding="same", name="outer")(branch)
+    stream = layers.Add()([stream, branch])
+    pooled = layers.GlobalAveragePooling2D()(stream)
+    model = keras.Model(x, layers.Dense(3, name="head")(pooled))
+    disturb(model)
+    for name, units in kills.items():
+        kill(model.get_layer(name), units)
+    return model
+
+
+def test_a_channel_leaves_a_stream_only_if_dead_in_every_branch():
+    small = kb.compact(residual({"stem": [0, 1], "outer": [1, 2]}))
+    assert small.get_layer("stem").filters == 5
+    assert small.get_layer("outer").filters == 5
+    small = kb.compact(residual({"inner": [0, 4]}))
+    assert small.get_layer("inner").filters == 4  # one for the border
+    assert small.get_layer("stem").filters == 6
+
+
+def test_a_dead_branch_costs_one_channel():
+    model = residual({"outer": slice(None)})
+    small = kb.compact(model)
+    assert small.get_layer("inner").filters == 1
+    assert_same(model, small)
+
+
+def test_groups_leave_as_a_whole():
+    model = chain(
+        layers.Conv2D(8, 3, name="one"),
+        layers.Conv2D(8, 3, groups=4, name="grouped"),
+        layers.Conv2D(2, 1, name="two"),
+    )
+    disturb(model)
+    # the second group is dead, of the third one unit
+    kill(model.get_layer("grouped"), [2, 3, 4])
+    small = kb.compact(model)
+    grouped = small.get_layer("grouped")
+    assert (grouped.groups, grouped.filters) == (3, 6)
+    assert small.get_layer("one").filters == 6
+    assert_same(model, small)
+
+
+BEHIND = {
+    # the three dead filters leave, or one of them stays for all, or each
+    4: [
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=2),
+        lambda: layers.SeparableConv2D(5, 3, depth_multiplier=2),
+        lambda: layers.Conv2D(5, 3, dilation_rate=2),
+        lambda: layers.PReLU(shared_axes=(1, 2)),
+        lambda: layers.AveragePooling2D(3, 1, padding="same"),
+        lambda: layers.UpSampling2D(2, interpolation="bilinear"),
+        lambda: layers.Cropping2D(1),
+        lambda: layers.Reshape((36, 7)),
+        lambda: layers.Rescaling(2.0, 0.5),
+        lambda: layers.SpatialDropout2D(0.5),
+    ],
+    5: [
+        lambda: layers.Conv2DTranspose(5, 3, strides=2),
+        lambda: layers.Conv2DTranspose(5, 3, padding="same"),
+        lambda: layers.Conv2D(5, 3, dilation_rate=2, padding="same"),
+    ],
+    7: [
+        lambda: layers.DepthwiseConv2D(3, padding="same"),
+        lambda: layers.SeparableConv2D(5, 3, padding="same"),
+        lambda: layers.ZeroPadding2D(2),
+        lambda: layers.PReLU(),
+        lambda: layers.LayerNormalization(),
+        lambda: layers.Reshape((42, 6)),
+        lambda: layers.Permute((3, 1, 2)),
+        lambda: layers.Softmax(),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("layer", "filters"),
+    [(make, n) for n, makers in BEHIND.items() for make in makers],
+)
+def test_whatever_stands_behind_dead_filters(layer, filters):
+    middle = layer()
+    model = chain(
+        layers.Conv2D(7, 3, activation="tanh", name="one"),
+        middle,
+        layers.Flatten(),
+        layers.Dense(3),
+    )
+    disturb(model)
+    for weight in middle.weights:  # PReLU starts at 0
+        weight.assign(array(weight) + 0.1)
+    kill(model.layers[0], [0, 3, 4])
+    small = kb.compact(model)
+    assert small.layers[0].filters == filters
+    assert_same(model, small)
+
+
+def test_a_shared_layer_is_cut_for_all_its_calls():
+    a, b = keras.Input((6,)), keras.Input((6,))
+    first = layers.Dense(8, "relu", name="first")
+    norm = layers.BatchNormalization()
+    second = layers.Dense(6, "tanh", name="second")
+    u = second(norm(first(a)))
+    v = second(norm(first(second(norm(first(b))))))
+    joined = layers.Concatenate()([u, v])
+    model = keras.Model([a, b], layers.Dense(3, name="head")(joined))
+    disturb(model)
+    kill(first, [0, 1])
+    kill(first, [2], "bias")
+    kill(second, [5], axis=0)
+    small = kb.compact(model)
+    assert small.get_layer("first").units == 5
+    assert_same(model, small)
+
+
+def test_several_inputs_and_outputs_keep_their_names():
+    a = keras.Input((5,), dtype="int32", name="words")
+    b = keras.Input((3,), name="numbers")
+    table = layers.Embedding(9, 6, name="table")
+    inner = keras.Sequential(
+        [keras.Input((7,)), layers.Dense(6, "relu"), layers.Dense(4)],
+        name="inner",
+    )
+    x = layers.GlobalAveragePooling1D()(table(a))
+    x = layers.Concatenate()([x, layers.Dense(4, name="side")(b)])
+    x = layers.Dense(7, "elu", name="join")(x)
+    outs = {"one": inner(x), "two": layers.Dense(2)(x)}
+    model = keras.Model({"words": a, "numbers": b}, outs)
+    disturb(model)
+    kill(table, [0, 1], "embeddings")
+    kill(model.get_layer("side"), [3])
+    kill(inner.layers[0], [0, 5])
+    small = kb.compact(model)
+    assert small.get_layer("table").output_dim == 4
+    assert small.get_layer("side").units == 3
+    assert small.get_layer("inner").layers[0].units == 4
+    rng = np.random.default_rng(0)
+    given = {
+        "words": rng.integers(0, 9, (4, 5)).astype("int32"),
+        "numbers": rng.normal(size=(4, 3)).astype("float32"),
+    }
+    before, after = model(given), small(given)
+    for name in outs:
+        np.testing.assert_allclose(
+            array(after[name]), array(before[name]), rtol=0, atol=1e-5
+        )
+
+
+def transformer(width=12, heads=4):
+    x = keras.Input((8, 8, 3))
+    y = layers.Reshape((16, width))(layers.Conv2D(width, 2, 2)(x))
+    for i in range(2):
+        z = layers.LayerNormalization()(y)
+        attend = layers.MultiHeadAttention(heads, 3, name=f"attend{i}")
+        y = y + attend(z, z)
+        z = layers.LayerNormalization()(y)
+        z = layers.Dense(2 * width, "gelu", name=f"wide{i}")(z)
+        y = y + layers.Dense(width)(layers.Dropout(0.1)(z))
+    y = layers.GlobalAveragePooling1D()(layers.LayerNormalization()(y))
+    return keras.Model(x, layers.Dense(3)(y))
+
+
+def test_a_transformer_loses_dead_heads_and_units():
+    model = transformer()
+    disturb(model)
+    kill(model.get_layer("attend0")._value_dense, [0, 2], axis=1)
+    kill(model.get_layer("attend1")._output_dense, [3], axis=0)
+    kill(model.get_layer("wide1"), [1, 2, 3])
+    small = kb.compact(model)
+    assert small.get_layer("attend0")._num_heads == 2
+    assert small.get_layer("attend1")._num_heads == 3
+    assert small.get_layer("wide1").units == 21
+    assert_same(model, small)
+
+
+BLOCKS = {
+    "conv": lambda x, n, c: layers.Conv2D(n, 3, padding="same")(x),
+    "valid": lambda x, n, c: layers.Conv2D(
+        n, 2, strides=1, activation="relu"
+    )(x),
+    "grouped": lambda x, n, c: layers.Conv2D(
+        4 * (n // 4 + 1), 1, groups=c[1], activation="tanh"
+    )(x),
+    "depthwise": lambda x, n, c: layers.DepthwiseConv2D(
+        3, padding="same", depth_multiplier=c[0]
+    )(x),
+    "separable": lambda x, n, c: layers.SeparableConv2D(
+        n, 3, padding="same"
+    )(x),
+    "transposed": lambda x, n, c: layers.Conv2DTranspose(
+        n, 3, padding="same", activation="relu"
+    )(x),
+    "norm": lambda x, n, c: layers.BatchNormalization()(x),
+    "relu": lambda x, n, c: layers.ReLU()(x),
+    "sigmoid": lambda x, n, c: layers.Activation("sigmoid")(x),
+    "pool": lambda x, n, c: layers.MaxPooling2D(2, 1, padding="same")(x),
+    "dropout": lambda x, n, c: layers.Dropout(0.5)(x),
+    "residual": lambda x, n, c: layers.Add()(
+        [x, layers.Conv2D(x.shape[-1], 3, padding="same")(x)]
+    ),
+    "operator": lambda x, n, c: ops.relu(x) + layers.Conv2D(
+        x.shape[-1], 1, activation="relu"
+    )(x),
+    "excite": lambda x, n, c: layers.Multiply()(
+        [
+            x,
+            layers.Dense(x.shape[-1], "sigmoid")(
+                layers.GlobalAveragePooling2D(keepdims=True)(x)
+            ),
+        ]
+    ),
+    "concatenate": lambda x, n, c: layers.Concatenate()(
+        [x, layers.Conv2D(n, 1, activation="relu")(x)]
+    ),
+    "spatial": lambda x, n, c: layers.Concatenate(axis=1)([x, x]),
+}  # fmt: skip
+
+
+@st.composite
+def graphs(draw):
+    """A random functional model with random dead units, and its seed."""
+    names = draw(st.lists(st.sampled_from(sorted(BLOCKS)), max_size=6))
+    seed = draw(st.integers(0, 2**16))
+    share = draw(st.sampled_from([0.2, 0.5, 0.9, 1.0]))
+    ends = draw(st.sampled_from(["flat", "pooled", "both"]))
+    return names, seed, share, ends
+
+
+def build(names, seed, share, ends):
+    rng = np.random.default_rng(seed)
+    x = first = keras.Input((5, 5, 3))
+    for name in names:
+        groups = rng.choice([g for g in (1, 2, 4) if not x.shape[-1] % g])
+        if name == "valid" and x.shape[1] < 3:
+            continue
+        choice = (int(rng.integers(1, 3)), int(groups))
+        x = BLOCKS[name](x, int(rng.integers(2, 7)), choice)
+    made = []
+    if ends != "flat":
+        made.append(layers.Dense(2)(layers.GlobalMaxPooling2D()(x)))
+    if ends != "pooled":
+        hidden = layers.Dense(5, "relu")(layers.Flatten()(x))
+        made.append(layers.Dense(3, "softmax")(hidden))
+    model = keras.Model(first, made)
+    disturb(model, seed)
+    for layer in model.layers:
+        for name in ("kernel", "pointwise_kernel", "gamma"):
+            if getattr(layer, name, None) is None:
+                continue
+            shape = getattr(layer, name).shape
+            # whole outputs, whole inputs, or single weights
+            for axis in range(-min(2, len(shape)), 0):
+                dead = rng.random(shape[axis]) < share * rng.random()
+                kill(layer, dead, name, axis)
+            value = array(getattr(layer, name))
+            value[rng.random(value.shape) < share * rng.random()] = 0
+            getattr(layer, name).assign(value)
+    return model
+
+
+@given(graphs())
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_any_graph_keeps_its_outputs_and_is_compact_at_once(graph):
+    model = build(*graph)
+    before = weights(model)
+    small, report = kb.compact(model, return_report=True)
+    assert_same(model, small)
+    assert report.before.parameters == model.count_params()
+    assert report.after.parameters == small.count_params()
+    added = sum(
+        getattr(layer, "use_bias", False) is False for layer in model.layers
+    )
+    # a bias may have come where there was none
+    assert report.after.flops <= report.before.flops
+    assert added or report.after.parameters <= report.before.parameters
+    again = kb.compact(small)
+    assert parameters(again) == parameters(small)
+    for path, value in weights(model).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+@pytest.mark.parametrize(
+    ("make", "share"),
+    [
+        (keras.applications.MobileNet, 0.65),
+        (keras.applications.ResNet50, 0.5),
+        (keras.applications.EfficientNetB0, 0.85),
+    ],
+    ids=["mobilenet", "resnet50", "efficientnet"],
+)
+def test_keras_own_networks(make, share):
+    if BACKEND == "jax" and make is not keras.applications.MobileNet:
+        pytest.skip("a matter of time, and of nothing that JAX does otherwise")
+    model = make(weights=None, input_shape=(32, 32, 3), classes=10)
+    disturb(model)
+    rng = np.random.default_rng(0)
+    convolutions = [
+        layer
+        for layer in model.layers
+        if isinstance(layer, layers.Conv2D) and layer.filters > 10
+    ]
+    for layer in convolutions:
+        kill(layer, rng.random(layer.filters) < 0.5)
+    small, report = kb.compact(model, return_report=True)
+    assert_same(model, small)
+    # less than half leaves, as streams end only where every branch is dead
+    assert report.after.parameters < share * report.before.parameters
+
+
+def test_a_compact_model_is_saved_loaded_and_trained(tmp_path):
+    model = residual({"stem": [0], "outer": [0], "inner": [1, 2, 3]})
+    small = kb.compact(model)
+    small.save(tmp_path / "small.keras")
+    x = images(model)[0]
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, keras, numpy as np\n"
+        "model = keras.models.load_model(sys.argv[1] + '/small.keras')\n"
+        "x = np.load(sys.argv[1] + '/x.npy')\n"
+        "np.save(sys.argv[1] + '/y.npy', model.predict(x, verbose=0))\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    loaded = np.load(tmp_path / "y.npy")
+    np.testing.assert_allclose(loaded, outputs(small, x)[0], atol=1e-6)
+    small.compile(kb.LinBreg(0.01, regularizer=0.01), "mse")
+    before = weights(small)
+    history = small.fit(x, np.zeros((len(x), 3)), epochs=3, verbose=0)
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    assert not np.array_equal(
+        weights(small)["stem/kernel"], before["stem/kernel"]
+    )
+
+
+def test_frozen_layers_stay_frozen_and_lambdas_live():
+    x = keras.Input((4,))
+    y = layers.Dense(5, activation=lambda v: v * v, name="square")(x)
+    y = layers.Dense(6, "relu", trainable=False, name="frozen")(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    kill(model.get_layer("frozen"), [0])
+    small = kb.compact(model)
+    assert not small.get_layer("frozen").trainable
+    assert small.get_layer("frozen").units == 5
+    assert small.get_layer("square").units == 5
+    assert_same(model, small)
+
+
+def test_low_precision_is_compared_by_its_own_rounding():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = chain(
+        layers.Conv2D(6, 3, padding="same", activation="relu"),
+        layers.BatchNormalization(),
+        layers.Conv2D(6, 3, padding="same"),
+    )
+    disturb(model)
+    kill(model.layers[0], [0, 1])
+    small = kb.compact(model)
+    assert small.layers[0].filters == 5
+    assert small.layers[0].compute_dtype == "bfloat16"
+
+
+def test_the_report_says_what_was_left_whole():
+    model = chain(
+        layers.Dense(4, name="one"),
+        layers.LayerNormalization(name="norm"),
+        layers.Dense(2, name="two"),
+        shape=(3,),
+    )
+    kill(model.layers[0], [1])
+    small, report = kb.compact(model, return_report=True)
+    assert parameters(small) == parameters(model)
+    notes = {row.name: row.note for row in report.rows}
+    assert notes == {"one": "", "norm": "normalizes over channels", "two": ""}
+    assert report.before.flops == 2 * (3 * 4 + 4 * 2)
+    assert report.before.bytes == 4 * model.count_params()
+    assert "normalizes over channels" in str(report)
+
+
+def test_what_cannot_be_compacted_is_named():
+    with pytest.raises(ValueError, match="`model` must be a built functional"):
+        kb.compact(keras.Sequential([layers.Dense(2)]))
+    with pytest.raises(ValueError, match="Received: model='net'"):
+        kb.compact("net")
+    model = chain(layers.Dense(2, name="one"), shape=(3,))
+    model.layers[0].kernel.assign(np.full((3, 2), np.nan))
+    with pytest.raises(FloatingPointError, match="one/kernel"):
+        kb.compact(model)
+
+
+class Forgetful(layers.Layer):
+    def __init__(self, factor):
+        super().__init__(name="forgetful")
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+
+def test_a_layer_without_a_config_is_named():
+    model = chain(Forgetful(2.0), layers.Dense(2), shape=(3,))
+    with pytest.raises(ValueError, match="'forgetful' cannot be made a second"):
+        kb.compact(model)
