@@ -19,6 +19,7 @@ from experiments.reporting.figures import render
 from experiments.reporting.tables import settings
 from experiments.savedmodel import check_in_fresh_process, export
 from experiments.training import train
+from keras_bregman._files import write_whole
 from keras_bregman._table import table
 
 # Label, optimizer, tau, lambda, momentum. ProxGD pays its penalty at every
@@ -103,7 +104,7 @@ def demo(
             if is_bregman and (best is None or score > best[0]):
                 best = score, model
     print("\n" + comparison(rows))
-    results.write_whole(out / "figure.png", draw(rows))
+    write_whole(out / "figure.png", draw(rows))
     print(f"\nFigure: {out / 'figure.png'}")
     assert best is not None
     save_best(best[1], dataset, saved_models / f"demo-{data}")

@@ -12,7 +12,6 @@ import platform
 import shlex
 import subprocess
 import sys
-import tempfile
 from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -35,33 +34,11 @@ def save(result: dict[str, Any], path: pathlib.Path) -> None:
     Raises:
         OSError: If it cannot be written; a file that was there stays.
     """
+    from keras_bregman._files import write_whole  # Keras takes seconds
+
     result = {"format": FORMAT, **result}
     result["sha256"] = _digest(result)
     write_whole(path, _dump(result).encode())
-
-
-def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file whole or not at all; its folder is made.
-
-    Raises:
-        OSError: If it cannot be written; a file that was there stays.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files private
-        os.replace(name, path)
-    except OSError as error:
-        os.unlink(name)
-        # of the file that was meant, not of the temporary one
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:

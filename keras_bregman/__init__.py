@@ -4,6 +4,7 @@ from keras_bregman import callbacks, regularizers
 from keras_bregman.compaction import compact
 from keras_bregman.initializers import sparsify
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
+from keras_bregman.sparse_file import load_sparse, save_sparse
 from keras_bregman.sparsity import density, summary
 
 __version__ = "0.1.0"
@@ -15,7 +16,9 @@ __all__ = [
     "callbacks",
     "compact",
     "density",
+    "load_sparse",
     "regularizers",
+    "save_sparse",
     "sparsify",
     "summary",
 ]

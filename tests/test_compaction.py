@@ -13,7 +13,6 @@ from keras import layers, ops
 
 import keras_bregman as kb
 
-
 # JAX compiles every operation for every shape, and has seen those of 2
 BATCH = 2 if BACKEND == "jax" else 5
 EXAMPLES = 6 if BACKEND == "jax" else 25

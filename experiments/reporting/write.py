@@ -14,6 +14,7 @@ from experiments.reporting.cells import QUANTITIES, Archive, Row
 from experiments.reporting.figures import Drawn
 from experiments.reporting.published import Published, paper_of, report_of
 from experiments.reporting.verdicts import Verdict
+from keras_bregman._files import write_whole
 
 REPORT = results.ROOT / "experiments" / "report"
 
@@ -40,7 +41,7 @@ def write(
     archive = Archive(source)
     files = _contents(archive)
     for name, data in files.items():
-        results.write_whole(out / name, data)
+        write_whole(out / name, data)
     for name in figures.file_names():
         if f"figures/{name}" not in files:
             (out / "figures" / name).unlink(missing_ok=True)

@@ -1,0 +1,248 @@
+"""Files of sparse weights: small, exact, and refused when damaged."""
+
+import os
+import subprocess
+import sys
+import zlib
+
+import keras
+import numpy as np
+import pytest
+from helpers import array, weights
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+
+import keras_bregman as kb
+from keras_bregman import sparse_file
+
+
+def network(density=0.02, name="net"):
+    model = keras.Sequential(
+        [
+            keras.Input((784,)),
+            layers.Dense(300, "relu", name="one"),
+            layers.BatchNormalization(name="norm"),
+            layers.Dense(100, "relu", name="two"),
+            layers.Dense(10, name="out"),
+        ],
+        name=name,
+    )
+    kb.sparsify(model, density, seed=0)
+    return model
+
+
+@pytest.mark.parametrize("density", [0.0005, 0.02, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("given_model", [True, False])
+def test_what_is_loaded_is_equal(tmp_path, density, given_model):
+    model = network(density)
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    fresh = network(1.0, "other") if given_model else None
+    loaded = kb.load_sparse(tmp_path / "w.kbs", fresh)
+    assert given_model == (loaded is fresh)
+    for old, new in zip(model.weights, loaded.weights, strict=True):
+        np.testing.assert_array_equal(array(new), array(old))
+
+
+def test_the_size_follows_the_density(tmp_path):
+    def size(model, **how):
+        kb.save_sparse(model, tmp_path / "w.kbs", **how)
+        return (tmp_path / "w.kbs").stat().st_size
+
+    dense = 4 * network().count_params()
+    assert size(network(0.02)) <= dense / 25
+    assert size(network(0.02), values="float16") <= dense / 40
+    header = 1500
+    for density in (0.1, 0.3, 0.7, 0.97, 1.0):
+        assert size(network(density)) <= dense + header
+    network(1.0).save_weights(tmp_path / "dense.weights.h5")
+    assert size(network(1.0)) <= (tmp_path / "dense.weights.h5").stat().st_size
+
+
+def test_a_fresh_process_predicts_the_same(tmp_path):
+    model = network()
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    x = np.random.default_rng(0).normal(size=(5, 784)).astype("float32")
+    np.save(tmp_path / "x.npy", x)
+    code = (
+        "import sys, numpy as np, keras_bregman as kb\n"
+        "model = kb.load_sparse(sys.argv[1] + '/w.kbs')\n"
+        "y = model.predict(np.load(sys.argv[1] + '/x.npy'), verbose=0)\n"
+        "np.save(sys.argv[1] + '/y.npy', y)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    expected = model.predict(x, verbose=0)
+    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-6)
+
+
+@given(
+    gaps=st.lists(st.integers(0, 1200), max_size=40),
+    tail=st.integers(0, 600),
+)
+def test_gaps_of_any_length(gaps, tail):
+    indices = np.cumsum(np.array(gaps, int) + 1) - 1
+    data = sparse_file._encode_gaps(indices) + bytes(tail)
+    found, taken = sparse_file._decode_gaps(data, len(indices))
+    np.testing.assert_array_equal(found, indices)
+    assert taken == len(data) - tail
+
+
+def small_file(tmp_path):
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(40)])
+    kb.sparsify(model, 0.1, seed=0)
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    return model, tmp_path / "w.kbs", (tmp_path / "w.kbs").read_bytes()
+
+
+def assert_refused(model, path, content, match):
+    """Refused by name, and the model stays as it was."""
+    path.write_bytes(content)
+    before = weights(model)
+    with pytest.raises(ValueError, match=match) as caught:
+        kb.load_sparse(path, model)
+    assert str(path) in str(caught.value)
+    for name, value in weights(model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_truncated_or_changed_file_is_refused(tmp_path):
+    model, path, content = small_file(tmp_path)
+    for end in range(len(content)):
+        assert_refused(model, path, content[:end], "w.kbs")
+    for place in range(len(content)):
+        changed = bytearray(content)
+        changed[place] ^= 1 << place % 8
+        assert_refused(model, path, bytes(changed), "w.kbs")
+
+
+def rewritten(content, change):
+    """A file whose header was changed by someone who knows the format."""
+    import hashlib
+    import json
+
+    start = sparse_file._START
+    magic, version, length = start.unpack_from(content)
+    packed = content[start.size : start.size + length]
+    header = json.loads(zlib.decompress(packed))
+    data = content[start.size + length : -32]
+    data = change(header, data) or data
+    packed = zlib.compress(json.dumps(header).encode())
+    content = start.pack(magic, version, len(packed)) + packed + data
+    return content + hashlib.sha256(content).digest()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "match"),
+    [
+        ("shape", [3, 41], "does not fit the model"),
+        ("shape", [-3, -40], "no readable header"),
+        ("shape", "ab", "no readable header"),
+        ("nonzero", 10**12, "no readable header"),
+        ("nonzero", 119, "wrong gaps"),
+        ("nonzero", 2, "holds more"),
+        ("encoding", "pickle", "no readable header"),
+        ("encoding", "dense", "ends within"),
+        ("encoding", "bitmap", "wrong bitmap"),
+        ("stored", "object", "no readable header"),
+        ("stored", "float64", "ends within|holds more"),
+        ("path", "x/bias", "does not fit the model"),
+    ],
+)
+def test_a_forged_header_is_refused(tmp_path, key, value, match):
+    model, path, content = small_file(tmp_path)
+
+    def change(header, data):
+        header["weights"][0][key] = value
+
+    assert_refused(model, path, rewritten(content, change), match)
+
+
+def test_foreign_files_are_refused(tmp_path):
+    model, path, content = small_file(tmp_path)
+    assert_refused(model, path, b"PK\x03\x04 and so on", "no file of sparse")
+    newer = content[:8] + b"\x02" + content[9:]
+    assert_refused(model, path, newer, "version 2")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="does not fit the model: it holds 2"):
+        kb.load_sparse(path, keras.Sequential([keras.Input((3,)), layers.Dense(
+            40, use_bias=False)]))  # fmt: skip
+    with pytest.raises(FileNotFoundError):
+        kb.load_sparse(tmp_path / "none.kbs", model)
+
+
+def test_a_lambda_in_a_file_is_not_run(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,)), layers.Lambda(lambda x: x), layers.Dense(2)]
+    )
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    with pytest.raises(Exception, match=r"safe_mode|lambda"):
+        kb.load_sparse(tmp_path / "w.kbs")
+    kb.load_sparse(tmp_path / "w.kbs", model)
+
+
+class Bare(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+    def get_config(self):
+        raise NotImplementedError
+
+
+def test_a_model_without_a_config_is_loaded_into_a_built_one(tmp_path):
+    model = Bare()
+    with pytest.raises(ValueError, match="`model` must be a built model"):
+        kb.save_sparse(model, tmp_path / "w.kbs")
+    model(np.zeros((1, 3), "float32"))
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    with pytest.raises(ValueError, match="Pass a freshly built one"):
+        kb.load_sparse(tmp_path / "w.kbs")
+    kb.load_sparse(tmp_path / "w.kbs", model)
+
+
+def test_float16_rounds_and_refuses_what_it_cannot_hold(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
+    kernel = model.layers[0].kernel
+    kernel.assign([[0.1, 1e-9], [0.0, 3.0]])
+    kb.save_sparse(model, tmp_path / "w.kbs", values="float16")
+    loaded = array(kb.load_sparse(tmp_path / "w.kbs").layers[0].kernel)
+    assert loaded.tolist() == [[float(np.float16(0.1)), 0.0], [0.0, 3.0]]
+    kernel.assign([[0.1, 7e4], [0.0, 3.0]])
+    with pytest.raises(ValueError, match=r"kernel.*beyond 65504"):
+        kb.save_sparse(model, tmp_path / "w.kbs", values="float16")
+    with pytest.raises(ValueError, match="`values` must be None or 'float16'"):
+        kb.save_sparse(model, tmp_path / "w.kbs", values="int8")
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_every_precision_comes_back(tmp_path, dtype, float64):
+    layer = layers.Dense(20, dtype=dtype)
+    model = keras.Sequential([keras.Input((30,), dtype=dtype), layer])
+    kb.sparsify(model, 0.1, seed=0)
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    before = weights(model)
+    layer.kernel.assign(np.zeros((30, 20)))
+    kb.load_sparse(tmp_path / "w.kbs", model)
+    for name, value in weights(model).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, file_size_limit):
+    _, path, content = small_file(tmp_path)
+    with file_size_limit(100), pytest.raises(OSError, match=r"w\.kbs"):
+        kb.save_sparse(network(), path)
+    assert path.read_bytes() == content
+    assert os.listdir(tmp_path) == ["w.kbs"]
+
+
+@settings(deadline=None, max_examples=30)
+@given(content=st.binary(max_size=300))
+def test_any_bytes_are_refused(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("any") / "w.kbs"
+    for start in (b"", b"KBSPARSE", b"KBSPARSE\x01\x00\x00\x00"):
+        path.write_bytes(start + content)
+        with pytest.raises(ValueError, match=r"w\.kbs"):
+            kb.load_sparse(path)
