@@ -3,7 +3,7 @@
 import pathlib
 import re
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
 version = re.search(
@@ -36,7 +36,7 @@ setup(
     license="MIT",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=["keras_bregman", "keras_bregman.callbacks"],
+    packages=find_packages(include=["keras_bregman*"]),
     package_data={"keras_bregman": ["py.typed"]},
     install_requires=["keras>=3.15", "numpy"],
     extras_require={
