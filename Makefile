@@ -62,7 +62,7 @@ $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python
 
 $(test_ready): setup.py requirements/pins.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), a minute or two"
-	@$(PIP) -e '.[$(extras),experiments,tune,dev]'
+	@$(PIP) -e '.[$(extras),experiments,tune,export,dev]'
 	@touch $@
 
 $(VENV)/bin/python:

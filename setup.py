@@ -26,6 +26,7 @@ tune = [
     "six",
     "tensorboard",
 ]
+export = ["ai-edge-litert>=2.3", "onnxruntime", "tf2onnx"]
 
 setup(
     name="keras-bregman",
@@ -45,9 +46,11 @@ setup(
         "torch": ["torch>=2.13"],
         "experiments": experiments,
         "tune": tune,
+        "export": export,
         "test": test,
         "dev": [*test, "mypy", "ruff"],
     },
+    entry_points={"console_scripts": ["keras-bregman=keras_bregman.cli:main"]},
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",

@@ -2,6 +2,7 @@
 
 from keras_bregman import callbacks, regularizers
 from keras_bregman.compaction import compact
+from keras_bregman.exporting import export
 from keras_bregman.initializers import sparsify
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
 from keras_bregman.sparse_file import load_sparse, save_sparse
@@ -16,6 +17,7 @@ __all__ = [
     "callbacks",
     "compact",
     "density",
+    "export",
     "load_sparse",
     "regularizers",
     "save_sparse",

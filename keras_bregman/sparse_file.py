@@ -39,7 +39,7 @@ import numpy as np
 from keras_bregman._checks import check_all
 from keras_bregman._files import write_whole
 
-_MAGIC = b"KBSPARSE"
+MAGIC = b"KBSPARSE"
 _VERSION = 1
 _START = struct.Struct("<8sIQ")
 _HASH = 32
@@ -81,7 +81,7 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
         parts.append(data)
     header = {"config": _config(model), "weights": entries}
     packed = zlib.compress(json.dumps(header).encode(), 9)
-    start = _START.pack(_MAGIC, _VERSION, len(packed))
+    start = _START.pack(MAGIC, _VERSION, len(packed))
     content = b"".join([start, packed, *parts])
     content += hashlib.sha256(content).digest()
     write_whole(pathlib.Path(path), content)
@@ -197,10 +197,10 @@ def _decode_gaps(data, n):
 def _read(path):
     """Header and data of a file that is what it says."""
     content = pathlib.Path(path).read_bytes()
-    if content[: len(_MAGIC)] != _MAGIC:
+    if content[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"'{path}' is no file of sparse weights: it does not begin with "
-            f"{_MAGIC!r}. They are written by `keras_bregman.save_sparse`."
+            f"{MAGIC!r}. They are written by `keras_bregman.save_sparse`."
         )
     if len(content) < _START.size + _HASH:
         raise _damaged(path, "is truncated")

@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_bregman._checks import check_all
+from keras_bregman._inputs import random_inputs
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import Call, Piece, pinned
@@ -203,10 +204,7 @@ def _check_finite(model):
 
 def _check_same(model, small):
     """Compares the outputs on random inputs."""
-    generator = np.random.default_rng(0)
-    tensors = _graph(model).inputs
-    inputs = [_random(generator, tensor, model) for tensor in tensors]
-    given = keras.tree.pack_sequence_as(_graph(model).input, inputs)
+    given = random_inputs(model)
     before = keras.tree.flatten(model(given, training=False))
     after = keras.tree.flatten(small(given, training=False))
     for one, other in zip(before, after, strict=True):
@@ -220,24 +218,6 @@ def _check_same(model, small):
                 "keras_bregman; please report it with the model's "
                 "`summary()`."
             )
-
-
-def _random(generator, tensor, model):
-    shape = [n or 8 for n in tensor.shape]
-    shape[0] = tensor.shape[0] or 2
-    if None in tensor.shape[2:-1]:  # images of any size
-        shape[1:-1] = [n or 32 for n in tensor.shape[1:-1]]
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    if "int" in dtype:
-        rows = [
-            layer.input_dim
-            for layer in model._flatten_layers()
-            if isinstance(layer, keras.layers.Embedding)
-        ]
-        return generator.integers(0, min(rows, default=2), shape).astype(dtype)
-    if dtype == "bool":
-        return generator.random(shape) < 0.5
-    return generator.normal(size=shape).astype("float32")
 
 
 def _float(tensor):

@@ -1,0 +1,161 @@
+"""`keras-bregman`: what can be done with a file that holds a model."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pathlib
+import sys
+from collections.abc import Sequence
+
+_FORMATS = {".tflite": "litert", ".onnx": "onnx"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 if all went well, 1 with a message if not.
+
+    Args:
+        arguments: By default those of the process.
+    """
+    options = _parser().parse_args(arguments)
+    # before Keras is imported: formats are written by TensorFlow
+    if options.command is _export:
+        os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        options.command(options)
+    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+        print(f"keras-bregman: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="keras-bregman",
+        description="Looks into model files, and makes them smaller.",
+        epilog="FILE is a .keras or .h5 file of Keras, or one of save_sparse.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, command, text, out=None):
+        adds = commands.add_parser(name, help=text, description=text)
+        adds.add_argument("file", type=pathlib.Path, metavar="FILE")
+        if out:
+            adds.add_argument("out", type=pathlib.Path, metavar="OUT", help=out)
+        adds.set_defaults(command=command)
+        return adds
+
+    add("inspect", _inspect, "what a file holds")
+    add("density", _density, "the density of every kernel")
+    add(
+        "compact",
+        _compact,
+        "a smaller model with the same outputs",
+        "a .keras file, or one of any other name for the format of save_sparse",
+    )
+    export = add(
+        "export",
+        _export,
+        "a model for another runtime, compared with this one",
+        "a .tflite or .onnx file, or else the folder of a SavedModel",
+    )
+    export.add_argument(
+        "--precision",
+        choices=("float32", "float16", "int8"),
+        default="float32",
+        help="of the weights in a .tflite file",
+    )
+    export.add_argument(
+        "--samples",
+        type=pathlib.Path,
+        metavar="NPY",
+        help="a .npy file with a batch of inputs, by which int8 is calibrated",
+    )
+    return parser
+
+
+def _inspect(options):
+    import keras_bregman as kb
+    from keras_bregman import sparsity
+    from keras_bregman._table import table
+
+    model = _load(options.file)
+    total = sparsity.total(sparsity.count(model))
+    size = options.file.stat().st_size
+    held = model.count_params()
+    rows = [
+        ("model", f"{model.name} ({type(model).__name__})"),
+        ("inputs", _shapes(model.inputs)),
+        ("outputs", _shapes(model.outputs)),
+        ("layers", len(model.layers)),
+        ("parameters", f"{model.count_params():,}"),
+        ("kernel entries", f"{total.size:,}"),
+        ("not 0", f"{total.nonzero:,} ({kb.density(model):.2%})"),
+        ("dead units", f"{total.dead_units:,} of {total.units:,}"),
+        ("file", f"{size:,} bytes, {size / max(1, held):.2f} a weight"),
+    ]
+    print(table(("", str(options.file)), rows))
+
+
+def _density(options):
+    import keras_bregman as kb
+
+    kb.summary(_load(options.file))
+
+
+def _compact(options):
+    import keras_bregman as kb
+
+    small, report = kb.compact(_load(options.file), return_report=True)
+    if options.out.suffix == ".keras":
+        small.save(options.out)
+    else:
+        kb.save_sparse(small, options.out)
+    print(report)
+    before, after = (p.stat().st_size for p in (options.file, options.out))
+    print(f"{options.file}: {before:,} bytes -> {options.out}: {after:,} bytes")
+
+
+def _export(options):
+    import numpy as np
+
+    import keras_bregman as kb
+
+    kind = _FORMATS.get(options.out.suffix, "saved_model")
+    samples = options.samples and np.load(options.samples, allow_pickle=False)
+    difference = kb.export(
+        _load(options.file), options.out, kind, options.precision, samples
+    )
+    print(
+        f"{options.out}: {kind}, {_size(options.out):,} bytes; its outputs "
+        f"differ by {difference:.1e} of the largest"
+    )
+
+
+def _load(file):
+    """The model in a file of ours or of Keras'."""
+    import keras
+
+    import keras_bregman as kb
+    from keras_bregman import sparse_file
+
+    with open(file, "rb") as opened:
+        ours = opened.read(8) == sparse_file.MAGIC
+    if ours:
+        return kb.load_sparse(file)
+    return keras.models.load_model(file, compile=False)
+
+
+def _shapes(tensors):
+    shapes = (["?" if n is None else n for n in t.shape] for t in tensors)
+    return ", ".join(" x ".join(map(str, shape)) for shape in shapes)
+
+
+def _size(path):
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(f.stat().st_size for f in files if f.is_file())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Models for inference, in formats that other runtimes read."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_bregman import _runtimes
+from keras_bregman._checks import check_all
+from keras_bregman._files import write_whole
+from keras_bregman._inputs import random_inputs, structure
+
+# the packages that write a format, and those that read it
+_PACKAGES = {
+    "saved_model": ("tensorflow",),
+    "litert": ("tensorflow", "ai_edge_litert"),
+    "onnx": ("tensorflow", "tf2onnx", "onnxruntime"),
+}
+_WHERE = {
+    "saved_model": "a new folder, or one with a SavedModel to replace",
+    "litert": "a .tflite file",
+    "onnx": "an .onnx file",
+}
+_TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.5}
+
+
+def export(
+    model: keras.Model,
+    path,
+    format: str = "saved_model",
+    precision: str = "float32",
+    samples=None,
+) -> float:
+    """Writes a model for inference, and compares what another runtime says.
+
+    What is written holds no optimizer state, and needs neither Keras nor this
+    package. It is loaded in a fresh process by the format's own runtime, and
+    its outputs are compared with the model's.
+
+    "saved_model"  a folder for TensorFlow and TensorFlow Serving, with the
+                   signature `serving_default`
+    "litert"       a .tflite file for LiteRT. In float32 its kernels are stored
+                   and multiplied sparse where that makes the file smaller
+    "onnx"         an .onnx file
+
+    Args:
+        model: A built functional or Sequential model, on the TensorFlow
+            backend.
+        path: File or folder to write. A SavedModel that exists is
+            replaced.
+        format: `"saved_model"`, `"litert"` or `"onnx"`.
+        precision: Of the weights; for `"litert"` also `"float16"`, or
+            `"int8"`, activations too, as calibrated by `samples`.
+        samples: A batch of inputs as the model takes them, an array or arrays
+            in the structure of its inputs. By default random ones, which
+            int8 does not accept.
+
+    Returns:
+        The largest difference between the outputs, relative to the largest
+        output or to 1.
+
+    Raises:
+        ValueError: For an argument out of range, or another backend.
+        ImportError: If a package that the format needs is missing.
+        RuntimeError: If the runtime fails, or its outputs differ by more than
+            1e-4 in float32, 0.02 in float16 and 0.5 in int8.
+        OSError: If the path cannot be written.
+    """
+    path = pathlib.Path(path)
+    _check(model, path, format, precision, samples)
+    if samples is None:
+        samples = random_inputs(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
+    write[format](model, path, precision, samples)
+    return _difference(model, path, format, precision, samples)
+
+
+def _check(model, path, format, precision, samples):
+    formats = tuple(_PACKAGES)
+    check_all(("format", format, format in formats, f"one of {formats}"))
+    check_all(
+        (
+            "precision",
+            precision,
+            precision in (_TOLERANCES if format == "litert" else ("float32",)),
+            "'float32', or with format='litert' 'float16' or 'int8'",
+        ),
+        (
+            "samples",
+            samples,
+            samples is not None or precision != "int8",
+            "inputs like those of later use, to calibrate int8",
+        ),
+        (
+            "model",
+            model,
+            isinstance(model, keras.Model) and bool(model.built),
+            "a built model",
+        ),
+        ("path", path, _suits(path, format), _WHERE[format]),
+    )
+    missing = [p for p in _PACKAGES[format] if not importlib.util.find_spec(p)]
+    if missing:
+        raise ImportError(
+            f"format='{format}' needs {', '.join(missing)}. Install it with "
+            "`pip install 'keras-bregman[export]'`."
+        )
+    if keras.config.backend() != "tensorflow":
+        raise ValueError(
+            f"format='{format}' is written by TensorFlow, and the backend is "
+            f"{keras.config.backend()}. Save the model, and export the file "
+            f"by `keras-bregman export FILE {path}`."
+        )
+
+
+def _suits(path, format):
+    if format == "saved_model":  # nothing else of the user's is replaced
+        return not path.exists() or (path / "saved_model.pb").exists()
+    return path.suffix == {"litert": ".tflite", "onnx": ".onnx"}[format]
+
+
+def _saved_model(model, path, precision, samples):
+    """As Keras' own export, which writes every weight twice."""
+    import tensorflow as tf
+
+    def serve(*tensors):
+        given = keras.tree.pack_sequence_as(structure(model), tensors)
+        return model(given, training=False)
+
+    specs = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name)
+        for tensor, name in zip(model.inputs, _names(model), strict=True)
+    ]
+    module = tf.Module()
+    module.serve = tf.function(serve, input_signature=specs, autograph=False)
+    module.weights = [variable.value for variable in model.variables]
+    module.tables = [
+        layer
+        for layer in model._flatten_layers()
+        if hasattr(layer, "lookup_table")
+    ]
+    if path.is_dir():
+        shutil.rmtree(path)
+    signatures = {"serving_default": module.serve}
+    tf.saved_model.save(module, str(path), signatures)
+
+
+def _names(model):
+    return [tensor._keras_history.operation.name for tensor in model.inputs]
+
+
+def _onnx(model, path, precision, samples):
+    model(random_inputs(model), training=False)  # Keras asks for a call
+    model.export(path, format="onnx", verbose=False)
+
+
+def _litert(model, path, precision, samples):
+    import tensorflow as tf
+
+    kinds = tf.lite.Optimize
+    ways: list[dict[str, Any]] = [{"optimizations": [kinds.DEFAULT]}]
+    if precision == "float32":
+        # float16 and sparse at once gives NaN in LiteRT 2.3
+        ways = [{}, {"optimizations": [kinds.EXPERIMENTAL_SPARSITY]}]
+    elif precision == "int8":
+        ways[0]["representative_dataset"] = lambda: _one_by_one(samples)
+    contents = []
+    with tempfile.TemporaryDirectory() as folder:
+        saved = pathlib.Path(folder) / "saved"
+        _saved_model(model, saved, precision, samples)
+        for how in ways:
+            converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
+            converter.target_spec.supported_ops = [
+                tf.lite.OpsSet.TFLITE_BUILTINS,
+                tf.lite.OpsSet.SELECT_TF_OPS,
+            ]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
+            for name, value in how.items():
+                setattr(converter, name, value)
+            contents.append(converter.convert())
+    write_whole(path, min(contents, key=len))
+
+
+def _one_by_one(samples):
+    arrays = keras.tree.flatten(samples)
+    for i in range(len(arrays[0])):
+        yield [np.asarray(array)[i : i + 1] for array in arrays]
+
+
+def _difference(model, path, format, precision, samples):
+    """How far the runtime's outputs are from the model's."""
+    # LiteRT files have the batch size 1 unless told otherwise
+    arrays = [np.asarray(a)[:1] for a in keras.tree.flatten(samples)]
+    given = keras.tree.pack_sequence_as(structure(model), arrays)
+    with tempfile.TemporaryDirectory() as folder:
+        inputs, answers = (f"{folder}/{n}.npz" for n in ("inputs", "answers"))
+        np.savez(inputs, *arrays)
+        names = json.dumps(_names(model))
+        command = [_runtimes.__file__, format, path, names, inputs, answers]
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], capture_output=True, text=True
+        )
+        if done.returncode:
+            raise RuntimeError(
+                f"'{path}' was written, but its runtime cannot use it:\n"
+                f"{done.stderr[-2000:]}"
+            )
+        with np.load(answers) as file:
+            theirs = [file[name] for name in file.files]
+    ours = keras.tree.flatten(model(given, training=False))
+    worst = 0.0
+    for one, other in zip(ours, theirs, strict=True):
+        one = keras.ops.convert_to_numpy(keras.ops.cast(one, "float32"))
+        most = max(1.0, float(np.abs(one).max(initial=0.0)))
+        worst = max(worst, float(np.abs(one - other).max(initial=0.0)) / most)
+        if not worst <= _TOLERANCES[precision]:
+            raise RuntimeError(
+                f"'{path}' was written, but its outputs differ by {worst:.1e} "
+                "of the largest from the model's. With int8, give `samples` "
+                "that are like those of later use; otherwise please report it."
+            )
+    return worst

@@ -1,0 +1,97 @@
+"""The command `keras-bregman`, in processes of its own."""
+
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from helpers import array
+from keras import layers
+
+import keras_bregman as kb
+from keras_bregman.cli import main
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A model with two dead units, in Keras' own format."""
+    model = keras.Sequential(
+        [
+            keras.Input((30,)),
+            layers.Dense(20, "relu", name="hidden"),
+            layers.Dense(3, name="out"),
+        ],
+        name="net",
+    )
+    kb.sparsify(model, 0.3, "balanced", seed=0)
+    kernel = array(model.layers[0].kernel)
+    kernel[:, [4, 7]] = 0
+    model.layers[0].kernel.assign(kernel)
+    model.compile(kb.LinBreg(0.1, regularizer=0.1), "mse")
+    model.save(tmp_path / "model.keras")
+    return tmp_path / "model.keras"
+
+
+def run(*arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "keras_bregman.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_inspect_and_density(file, capsys):
+    assert main(["inspect", str(file)]) == 0
+    said = capsys.readouterr().out
+    for line in ("net (Sequential)", "? x 30", "683", "2 of 23"):
+        assert line in said
+    assert main(["density", str(file)]) == 0
+    said = capsys.readouterr().out
+    assert "hidden/kernel" in said
+    assert "30x20" in said
+
+
+def test_compact_writes_both_kinds_of_file(file, tmp_path):
+    x = np.random.default_rng(0).normal(size=(4, 30)).astype("float32")
+    model = keras.models.load_model(file)
+    for name in ("small.keras", "small.kbs"):
+        code, said, error = run("compact", file, tmp_path / name)
+        assert code == 0, error
+        assert "620 ->" in said
+        assert "bytes ->" in said
+        code, said, error = run("inspect", tmp_path / name)
+        assert code == 0, error
+        assert re.search(r" 0 of \d+", said)
+    small = kb.load_sparse(tmp_path / "small.kbs")
+    assert small.get_layer("hidden").units <= 18
+    np.testing.assert_allclose(
+        small.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5
+    )
+
+
+def test_export_works_from_any_backend(file, tmp_path):
+    code, said, error = run("export", file, tmp_path / "model.tflite")
+    assert code == 0, error
+    assert "litert" in said
+    np.save(tmp_path / "x.npy", np.zeros((4, 30), "float32"))
+    code, said, error = run(
+        "export",
+        file,
+        tmp_path / "int8.tflite",
+        "--precision=int8",
+        f"--samples={tmp_path / 'x.npy'}",
+    )
+    assert code == 0, error
+
+
+def test_errors_are_one_line_and_a_status(file, tmp_path, capsys):
+    assert main(["density", str(tmp_path / "none.keras")]) == 1
+    assert "none.keras" in capsys.readouterr().err
+    (tmp_path / "bad.kbs").write_bytes(b"KBSPARSE and nothing else" * 4)
+    assert main(["inspect", str(tmp_path / "bad.kbs")]) == 1
+    assert capsys.readouterr().err.startswith("keras-bregman: '")
+    with pytest.raises(SystemExit):
+        main(["compact", str(file)])

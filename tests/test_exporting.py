@@ -1,0 +1,184 @@
+"""Exported models: read by their own runtimes, and small."""
+
+import gzip
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_bregman as kb
+from keras_bregman import exporting
+
+
+def network(density=0.02):
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3), name="images"),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.BatchNormalization(),
+            layers.Flatten(),
+            layers.Dense(150, "relu"),
+            layers.Dense(10),
+        ]
+    )
+    kb.sparsify(model, density, seed=0)
+    return model
+
+
+def samples(n=40):
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(n, 12, 12, 3)).astype("float32")
+
+
+def size(path, zipped=False):
+    files = [path] if path.is_file() else path.rglob("*")
+    contents = [f.read_bytes() for f in files if f.is_file()]
+    return sum(len(gzip.compress(c) if zipped else c) for c in contents)
+
+
+@pytest.mark.tensorflow
+def test_a_saved_model_is_as_small_as_it_is_sparse(tmp_path):
+    made = {}
+    for density in (0.02, 1.0):
+        made[density] = tmp_path / f"{density}"
+        model = network(density)
+        model.compile(kb.AdaBreg(0.001, regularizer=0.1), "mse")
+        model.fit(samples(4), np.zeros((4, 10)), verbose=0)
+        assert kb.export(model, made[density]) <= 1e-5
+    # without the dual variable and both moments
+    dense = 4 * network().count_params()
+    assert size(made[1.0]) < 1.2 * dense
+    assert size(made[0.02], zipped=True) < 0.15 * size(made[1.0], zipped=True)
+
+
+@pytest.mark.tensorflow
+def test_tensorflow_serving_finds_its_signature(tmp_path):
+    import tensorflow as tf
+
+    model = network()
+    for _ in range(2):  # what is there is replaced
+        kb.export(model, tmp_path / "served")
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    signature = loaded.signatures["serving_default"]
+    (name,) = signature.structured_input_signature[1]
+    (answer,) = signature(**{name: tf.constant(samples())}).values()
+    expected = model.predict(samples(), verbose=0)
+    np.testing.assert_allclose(answer.numpy(), expected, atol=1e-4)
+
+
+@pytest.mark.tensorflow
+def test_litert_stores_zeros_sparse_where_that_is_smaller(tmp_path):
+    sparse, full = tmp_path / "sparse.tflite", tmp_path / "full.tflite"
+    assert kb.export(network(0.02), sparse, "litert") <= 1e-5
+    assert kb.export(network(1.0), full, "litert") <= 1e-5
+    dense = 4 * network().count_params()
+    assert size(sparse) < 0.2 * dense
+    assert size(full) < 1.1 * dense
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("precision", "share", "error"),
+    [("float16", 0.55, 5e-3), ("int8", 0.3, 0.2)],
+)
+def test_litert_in_less_precision(tmp_path, precision, share, error):
+    path = tmp_path / "model.tflite"
+    given = {"samples": samples()} if precision == "int8" else {}
+    model = network(1.0)
+    found = kb.export(model, path, "litert", precision, **given)
+    assert 0 < found <= error
+    assert size(path) < share * 4 * model.count_params()
+
+
+@pytest.mark.tensorflow
+def test_words_are_looked_up_in_the_artifact(tmp_path):
+    import tensorflow as tf
+
+    words = keras.Input((1,), dtype="string")
+    number = layers.StringLookup(vocabulary=["sparse", "dense"])(words)
+    model = keras.Model(words, layers.Embedding(3, 2)(number))
+    given = tf.constant([["dense"], ["other"]])
+    exporting._saved_model(model, tmp_path / "words", "float32", None)
+    served = tf.saved_model.load(str(tmp_path / "words"))
+    np.testing.assert_array_equal(served.serve(given), model(given))
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],
+)
+def test_several_inputs_and_outputs(tmp_path, format, name):
+    words = keras.Input((5,), dtype="int32", name="words")
+    numbers = keras.Input((3,), name="numbers")
+    x = layers.Flatten()(layers.Embedding(9, 4)(words))
+    x = layers.Concatenate()([x, numbers])
+    outputs = [layers.Dense(2)(x), layers.Dense(3, "tanh")(x)]
+    for inputs in ([words, numbers], {"words": words, "numbers": numbers}):
+        model = keras.Model(inputs, outputs)
+        assert kb.export(model, tmp_path / name, format) <= 1e-5
+
+
+@pytest.mark.tensorflow
+def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
+    model = network()
+
+    saved_model = exporting._saved_model
+
+    def write(model, *arguments):
+        saved_model(network(0.5), *arguments)
+
+    monkeypatch.setattr(exporting, "_saved_model", write)
+    with pytest.raises(RuntimeError, match="outputs differ by"):
+        kb.export(model, tmp_path / "other")
+
+    def spoil(model, path, precision, samples):
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"nonsense")
+
+    monkeypatch.setattr(exporting, "_saved_model", spoil)
+    with pytest.raises(RuntimeError, match="its runtime cannot use it"):
+        kb.export(model, tmp_path / "spoiled")
+
+
+@pytest.mark.parametrize(
+    ("given", "match"),
+    [
+        ({"format": "pickle"}, "`format` must be one of"),
+        ({"precision": "int4"}, "`precision` must be 'float32', or"),
+        ({"format": "onnx", "precision": "float16"}, "`precision` must be"),
+        ({"format": "litert", "precision": "int8"}, "`samples` must be"),
+        ({"format": "litert"}, r"`path` must be a \.tflite file"),
+        ({"format": "onnx"}, r"`path` must be an \.onnx file"),
+        ({"model": keras.Sequential([layers.Dense(2)])}, "`model` must be"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_written(
+    tmp_path, given, match
+):
+    given = {"model": network(), "path": tmp_path / "model"} | given
+    with pytest.raises(ValueError, match=match):
+        kb.export(**given)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(ValueError, match="`path` must be a new folder"):
+        kb.export(network(), tmp_path)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_a_missing_package_and_backend_are_named(tmp_path, monkeypatch):
+    path = tmp_path / "model.onnx"
+    if keras.config.backend() != "tensorflow":
+        with pytest.raises(ValueError, match="keras-bregman export FILE"):
+            kb.export(network(), path, "onnx")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    monkeypatch.setattr(
+        exporting.importlib.util, "find_spec", lambda name: name != "tf2onnx"
+    )
+    with pytest.raises(ImportError, match=r"needs tf2onnx.*bregman\[export"):
+        kb.export(network(), path, "onnx")
