@@ -95,15 +95,14 @@ _FIGURES_5_8 = (
 # --- Tables ----------------------------------------------------------------
 
 _CONVNET = Recipe("Adam", "convnet", "fashion_mnist", "Adam", 1e-3)
+_CONVNET_DENSE = _CONVNET.changed(
+    label="Adam cosine",
+    start=1.0,
+    schedule="cosine",
+    precision="mixed_bfloat16",
+)
 _CONVNET_CURVE = comparison.curve(
-    _CONVNET.changed(
-        label="Adam cosine",
-        start=1.0,
-        schedule="cosine",
-        precision="mixed_bfloat16",
-    ),
-    comparison.CONVNET_METHODS,
-    (0.1, 0.023, 0.01),
+    _CONVNET_DENSE, comparison.CONVNET_METHODS, (0.1, 0.023, 0.01)
 )
 _RESNET18 = Recipe("Adam", "resnet18", "cifar10", "Adam", 1e-3, augment=True)
 _VGG16 = _RESNET18.changed(model="vgg16")
@@ -350,12 +349,39 @@ EXPERIMENTS = {
             {"epochs": 10},
         ),
         Experiment(
+            "curve-mlp",
+            "Perceptron 784-200-80-10 on MNIST at densities asked for",
+            "mlp",
+            comparison.curve(
+                _LENET.changed(model="mlp"), comparison.LENET_METHODS
+            ),
+            (0, 1, 2),
+            {"epochs": 10},
+        ),
+        Experiment(
             "curve-convnet",
             "ConvNet on Fashion-MNIST at densities asked for",
             "convnet",
             _CONVNET_CURVE,
             (0, 1, 2),
             _QUARTER,
+        ),
+        *(
+            Experiment(
+                f"curve-{model}",
+                f"{title} on CIFAR-10 at densities asked for",
+                model,
+                comparison.curve(
+                    _CONVNET_DENSE.changed(
+                        model=model, data="cifar10", augment=True
+                    ),
+                    comparison.CONVNET_METHODS,
+                    (0.1, 0.05, 0.02, 0.01),
+                ),
+                (0, 1, 2),
+                _QUARTER,
+            )
+            for model, title in (("resnet18", "ResNet-18"), ("vgg16", "VGG-16"))
         ),
         Experiment(
             "ablation-lenet",
@@ -383,6 +409,18 @@ EXPERIMENTS = {
             ),
             (0,),
             {"epochs": 5},
+        ),
+        Experiment(
+            "search-convnet",
+            "ConvNet at 2.3 %: the trials of four methods",
+            "search-convnet",
+            comparison.search(
+                _CONVNET_DENSE.changed(epochs=30),
+                comparison.CONVNET_METHODS,
+                0.023,
+            ),
+            (0,),
+            {"width": 0.25, "epochs": 5},
         ),
     )
 }

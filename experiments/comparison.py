@@ -33,8 +33,10 @@ class Method(NamedTuple):
     grid: dict[str, tuple[Any, ...]]
     chosen: tuple[Any, ...]
 
-    def trials(self, base: Recipe) -> list[Recipe]:
-        """All combinations at the density searched at."""
+    def trials(
+        self, base: Recipe, density: float = SEARCHED_AT
+    ) -> list[Recipe]:
+        """All combinations at a density."""
         found = []
         for values in itertools.product(*self.grid.values()):
             settings = dict(zip(self.grid, values, strict=True))
@@ -42,7 +44,7 @@ class Method(NamedTuple):
             found.append(
                 base.changed(
                     label=f"{self.label}: {words}",
-                    density=SEARCHED_AT,
+                    density=density,
                     **{**self.fixed, **settings},
                 )
             )
@@ -64,9 +66,13 @@ def _said(value):
     return f"{value:g}"
 
 
-def search(base: Recipe, methods: tuple[Method, ...]) -> tuple[Recipe, ...]:
+def search(
+    base: Recipe,
+    methods: tuple[Method, ...],
+    density: float = SEARCHED_AT,
+) -> tuple[Recipe, ...]:
     """All trials of all methods."""
-    return tuple(r for method in methods for r in method.trials(base))
+    return tuple(r for method in methods for r in method.trials(base, density))
 
 
 def curve(
@@ -143,6 +149,8 @@ LENET_METHODS = (
     ),
 )
 
+# the four that go on to larger networks, in the order above
+_STRONGEST = ("LinBreg", "Pruning", "RigL")
 CONVNET_METHODS = (
     Method(
         "AdaBreg",
@@ -150,6 +158,7 @@ CONVNET_METHODS = (
         {"learning_rate": (1e-3, 3e-3), "freeze": (0.15, 0.25, 0.35)},
         (1e-3, 0.25),
     ),
+    *(m for m in LENET_METHODS if m.label in _STRONGEST),
 )
 
 

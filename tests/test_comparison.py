@@ -8,30 +8,40 @@ from experiments.recipes import Recipe
 from experiments.reporting.cells import Archive
 
 BASE = Recipe("Adam", "lenet300", "mnist", "Adam", 1e-3, start=1.0)
+SEARCHES = {
+    "search-lenet": (comparison.LENET_METHODS, comparison.SEARCHED_AT),
+    "search-convnet": (comparison.CONVNET_METHODS, 0.023),
+}
 every_method = pytest.mark.parametrize(
-    "method", comparison.LENET_METHODS, ids=lambda method: method.label
+    ("name", "method", "density"),
+    [
+        pytest.param(name, method, density, id=f"{name}-{method.label}")
+        for name, (methods, density) in SEARCHES.items()
+        for method in methods
+    ],
 )
 
 
 @every_method
-def test_as_many_trials_as_the_others(method):
-    trials = method.trials(BASE)
+def test_as_many_trials_as_the_others(name, method, density):
+    trials = method.trials(BASE, density)
     assert len({repr(t) for t in trials}) == comparison.TRIALS
     assert len({t.slug for t in trials}) == comparison.TRIALS
-    assert {t.density for t in trials} == {comparison.SEARCHED_AT}
+    assert {t.density for t in trials} == {density}
 
 
 @every_method
-def test_what_was_chosen_was_tried(method):
-    chosen = method.at(BASE, comparison.SEARCHED_AT).changed(label="")
-    assert chosen in [t.changed(label="") for t in method.trials(BASE)]
+def test_what_was_chosen_was_tried(name, method, density):
+    chosen = method.at(BASE, density).changed(label="")
+    trials = method.trials(BASE, density)
+    assert chosen in [t.changed(label="") for t in trials]
 
 
 @every_method
-def test_what_was_chosen_is_best_on_validation_data(method):
-    rows = {r.label: r for r in Archive().rows("search-lenet", "full")}
-    base = EXPERIMENTS["search-lenet"].recipes[0]
-    trials = [rows[t.label] for t in method.trials(base)]
+def test_what_was_chosen_is_best_on_validation_data(name, method, density):
+    rows = {r.label: r for r in Archive().rows(name, "full")}
+    base = EXPERIMENTS[name].recipes[0]
+    trials = [rows[t.label] for t in method.trials(base, density)]
     if not all(row.results for row in trials):
         pytest.skip("not all of its trials are trained")
     best = max(trials, key=lambda row: row.cell("val_accuracy").mean)

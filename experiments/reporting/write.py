@@ -14,7 +14,6 @@ from experiments.reporting.cells import QUANTITIES, Archive, Row
 from experiments.reporting.figures import Drawn
 from experiments.reporting.published import Published, paper_of, report_of
 from experiments.reporting.verdicts import Verdict
-from keras_bregman._files import write_whole
 
 REPORT = results.ROOT / "experiments" / "report"
 
@@ -38,6 +37,8 @@ def write(
         OSError: If a file cannot be written; what it replaces stays.
         RuntimeError: If the model for Figure 1 cannot be built.
     """
+    from keras_bregman._files import write_whole  # Keras takes seconds
+
     archive = Archive(source)
     files = _contents(archive)
     for name, data in files.items():
