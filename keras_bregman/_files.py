@@ -13,6 +13,7 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
     Raises:
         OSError: If it cannot be written; a file that was there stays.
     """
+    path = path.resolve()  # what a link points to is replaced, not the link
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
@@ -20,7 +21,7 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes files private
+        os.chmod(name, 0o666 & ~_umask())  # mkstemp makes files private
         os.replace(name, path)
     except OSError as error:
         os.unlink(name)
@@ -29,3 +30,9 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,17 +1,51 @@
-"""Random inputs that a model accepts, to compare two of its forms."""
+"""Comparing two forms of a model."""
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
+from keras import ops
+
+
+def is_graph(model) -> bool:
+    """Whether a model is built, and does what its graph of layers says."""
+    if not isinstance(model, keras.Model) or not model.built:
+        return False
+    own = not type(model).call.__module__.startswith("keras.")
+    graph = getattr(model, "_functional", model)
+    return not own and hasattr(graph, "_nodes_by_depth")
+
+
+def difference(some, others) -> float:
+    """The largest between outputs, relative to the largest output or to 1.
+
+    Infinite if the shapes or what is not a number differ.
+    """
+    worst = 0.0
+    pairs = zip(
+        keras.tree.flatten(some), keras.tree.flatten(others), strict=True
+    )
+    for pair in pairs:
+        one, other = (
+            ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair
+        )
+        finite = np.isfinite(one)
+        if one.shape != other.shape or (finite != np.isfinite(other)).any():
+            return math.inf
+        one, other = one[finite], other[finite]
+        most = max(1.0, float(np.abs(one).max(initial=0.0)))
+        worst = max(worst, float(np.abs(one - other).max(initial=0.0)) / most)
+    return worst
 
 
 def random_inputs(model: keras.Model, batch: int = 2, seed: int = 0):
     """Arrays in the structure of a functional or Sequential model's input.
 
-    Floats are normal. Integers are below the size of the model's smallest
-    embedding, or 0 and 1 without one. Axes of unknown length get 32 in images
-    and 8 elsewhere.
+    Floats are normal. Integers, and whatever an embedding reads, are below the
+    size of the model's smallest embedding, or 0 and 1 without one. Axes of
+    unknown length get 32.
     """
     generator = np.random.default_rng(seed)
     arrays = [
@@ -28,17 +62,27 @@ def structure(model: keras.Model):
 
 
 def _random(generator, tensor, model, batch):
-    unknown = 32 if len(tensor.shape) > 3 else 8
-    shape = [n or unknown for n in tensor.shape]
+    shape = [n or 32 for n in tensor.shape]
     shape[0] = tensor.shape[0] or batch
     dtype = keras.backend.standardize_dtype(tensor.dtype)
-    if "int" in dtype:
-        rows = [
-            layer.input_dim
-            for layer in model._flatten_layers()
-            if isinstance(layer, keras.layers.Embedding)
-        ]
-        return generator.integers(0, min(rows, default=2), shape).astype(dtype)
+    tables = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Embedding)
+    ]
+    readers = [node.operation for node in _readers(tensor)]
+    if "int" in dtype or any(table in readers for table in tables):
+        rows = min((table.input_dim for table in tables), default=2)
+        return generator.integers(0, rows, shape).astype(dtype)
     if dtype == "bool":
         return generator.random(shape) < 0.5
+    if dtype == "string":
+        raise ValueError(
+            "There are no random inputs for a model that reads strings. Pass "
+            "some of its own as `samples`."
+        )
     return generator.normal(size=shape).astype("float32")
+
+
+def _readers(tensor):
+    return tensor._keras_history.operation._outbound_nodes

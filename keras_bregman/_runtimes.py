@@ -1,7 +1,7 @@
 """Answers of an exported model, by the format's own runtime.
 
 Run as a script, in a process without Keras and this package, with the names of
-the inputs as JSON:
+inputs and outputs as JSON:
 
     python _runtimes.py FORMAT FILE NAMES INPUTS.npz OUTPUTS.npz
 """
@@ -9,7 +9,6 @@ the inputs as JSON:
 from __future__ import annotations
 
 import json
-import re
 import sys
 
 import numpy as np
@@ -20,14 +19,13 @@ def saved_model(path, inputs):
 
     served = tf.saved_model.load(path).signatures["serving_default"]
     answers = served(**{k: tf.constant(v) for k, v in inputs.items()})
-    return [answers[name].numpy() for name in sorted(answers, key=_natural)]
+    return {name: answer.numpy() for name, answer in answers.items()}
 
 
 def litert(path, inputs):
     from ai_edge_litert.interpreter import Interpreter
 
-    answers = Interpreter(path).get_signature_runner()(**inputs)
-    return [answers[name] for name in sorted(answers, key=_natural)]
+    return Interpreter(path).get_signature_runner()(**inputs)
 
 
 def onnx(path, inputs):
@@ -38,12 +36,8 @@ def onnx(path, inputs):
     )
     names = [given.name for given in session.get_inputs()]
     # in the model's order, by names that the converter may have changed
-    return session.run(None, dict(zip(names, inputs.values(), strict=True)))
-
-
-def _natural(name):
-    """So that output_10 comes behind output_9."""
-    return [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)]
+    answers = session.run(None, dict(zip(names, inputs.values(), strict=True)))
+    return dict(enumerate(answers))
 
 
 if __name__ == "__main__":
@@ -51,5 +45,7 @@ if __name__ == "__main__":
     with np.load(given) as file:
         arrays = [file[name] for name in file.files]
     run = {"saved_model": saved_model, "litert": litert, "onnx": onnx}[kind]
-    found = run(model, dict(zip(json.loads(names), arrays, strict=True)))
-    np.savez(answer, *found)
+    inputs, outputs = json.loads(names)
+    found = run(model, dict(zip(inputs, arrays, strict=True)))
+    order = outputs if set(outputs) == set(found) else list(found)
+    np.savez(answer, *(found[name] for name in order))

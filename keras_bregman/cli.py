@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 
 _FORMATS = {".tflite": "litert", ".onnx": "onnx"}
@@ -17,17 +19,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Args:
         arguments: By default those of the process.
     """
-    options = _parser().parse_args(arguments)
-    # before Keras is imported: formats are written by TensorFlow
-    if options.command is _export:
-        os.environ["KERAS_BACKEND"] = "tensorflow"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(given)
+    if options.command is _export and _backend() != "tensorflow":
+        # formats are written by TensorFlow, and Keras is imported already
+        return subprocess.call(
+            [sys.executable, "-m", "keras_bregman.cli", *given],
+            env={**os.environ, "KERAS_BACKEND": "tensorflow"},
+        )
     try:
         options.command(options)
-    except (ImportError, OSError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        ImportError,
+        OSError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:
         print(f"keras-bregman: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _backend():
+    import keras
+
+    return keras.config.backend()
 
 
 def _parser():
@@ -76,7 +95,6 @@ def _parser():
 
 
 def _inspect(options):
-    import keras_bregman as kb
     from keras_bregman import sparsity
     from keras_bregman._table import table
 
@@ -91,7 +109,7 @@ def _inspect(options):
         ("layers", len(model.layers)),
         ("parameters", f"{model.count_params():,}"),
         ("kernel entries", f"{total.size:,}"),
-        ("not 0", f"{total.nonzero:,} ({kb.density(model):.2%})"),
+        ("not 0", f"{total.nonzero:,} ({total.density:.2%})"),
         ("dead units", f"{total.dead_units:,} of {total.units:,}"),
         ("file", f"{size:,} bytes, {size / max(1, held):.2f} a weight"),
     ]

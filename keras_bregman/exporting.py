@@ -17,7 +17,7 @@ import numpy as np
 from keras_bregman import _runtimes
 from keras_bregman._checks import check_all
 from keras_bregman._files import write_whole
-from keras_bregman._inputs import random_inputs, structure
+from keras_bregman._inputs import difference, is_graph, random_inputs, structure
 
 # the packages that write a format, and those that read it
 _PACKAGES = {
@@ -104,8 +104,8 @@ def _check(model, path, format, precision, samples):
         (
             "model",
             model,
-            isinstance(model, keras.Model) and bool(model.built),
-            "a built model",
+            is_graph(model),
+            "a built functional or Sequential model, with a `keras.Input`",
         ),
         ("path", path, _suits(path, format), _WHERE[format]),
     )
@@ -125,7 +125,10 @@ def _check(model, path, format, precision, samples):
 
 def _suits(path, format):
     if format == "saved_model":  # nothing else of the user's is replaced
-        return not path.exists() or (path / "saved_model.pb").exists()
+        parts = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
+        return not path.exists() or (
+            path.is_dir() and {f.name for f in path.iterdir()} <= parts
+        )
     return path.suffix == {"litert": ".tflite", "onnx": ".onnx"}[format]
 
 
@@ -149,19 +152,33 @@ def _saved_model(model, path, precision, samples):
         for layer in model._flatten_layers()
         if hasattr(layer, "lookup_table")
     ]
-    if path.is_dir():
-        shutil.rmtree(path)
     signatures = {"serving_default": module.serve}
-    tf.saved_model.save(module, str(path), signatures)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = pathlib.Path(folder) / "model"
+        tf.saved_model.save(module, str(made), signatures)
+        if path.is_dir():
+            shutil.rmtree(path)
+        made.replace(path)
 
 
 def _names(model):
     return [tensor._keras_history.operation.name for tensor in model.inputs]
 
 
+def _output_names(model):
+    """As TensorFlow names what a signature returns."""
+    outputs = None if isinstance(model, keras.Sequential) else model.output
+    if isinstance(outputs, dict):
+        return sorted(outputs)  # as keras.tree flattens them
+    return [f"output_{i}" for i in range(len(model.outputs))]
+
+
 def _onnx(model, path, precision, samples):
     model(random_inputs(model), training=False)  # Keras asks for a call
-    model.export(path, format="onnx", verbose=False)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        made = pathlib.Path(folder) / "model.onnx"
+        model.export(made, format="onnx", verbose=False)
+        made.replace(path)
 
 
 def _litert(model, path, precision, samples):
@@ -206,7 +223,7 @@ def _difference(model, path, format, precision, samples):
     with tempfile.TemporaryDirectory() as folder:
         inputs, answers = (f"{folder}/{n}.npz" for n in ("inputs", "answers"))
         np.savez(inputs, *arrays)
-        names = json.dumps(_names(model))
+        names = json.dumps([_names(model), _output_names(model)])
         command = [_runtimes.__file__, format, path, names, inputs, answers]
         done = subprocess.run(
             [sys.executable, *map(str, command)], capture_output=True, text=True
@@ -218,16 +235,11 @@ def _difference(model, path, format, precision, samples):
             )
         with np.load(answers) as file:
             theirs = [file[name] for name in file.files]
-    ours = keras.tree.flatten(model(given, training=False))
-    worst = 0.0
-    for one, other in zip(ours, theirs, strict=True):
-        one = keras.ops.convert_to_numpy(keras.ops.cast(one, "float32"))
-        most = max(1.0, float(np.abs(one).max(initial=0.0)))
-        worst = max(worst, float(np.abs(one - other).max(initial=0.0)) / most)
-        if not worst <= _TOLERANCES[precision]:
-            raise RuntimeError(
-                f"'{path}' was written, but its outputs differ by {worst:.1e} "
-                "of the largest from the model's. With int8, give `samples` "
-                "that are like those of later use; otherwise please report it."
-            )
-    return worst
+    found = difference(model(given, training=False), theirs)
+    if not found <= _TOLERANCES[precision]:
+        raise RuntimeError(
+            f"'{path}' was written, but its outputs differ by {found:.1e} of "
+            "the largest from the model's. With int8, give `samples` that are "
+            "like those of later use; otherwise please report it."
+        )
+    return found

@@ -46,7 +46,8 @@ _HASH = 32
 _MOST_HEADER = 1 << 28  # against a few bytes that unpack to all memory
 _DTYPES = (
     *("float16", "float32", "float64", "bool"),
-    *("int8", "int32", "int64", "uint8", "uint32"),
+    *("int8", "int16", "int32", "int64"),
+    *("uint8", "uint16", "uint32", "uint64"),
 )
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
@@ -66,14 +67,20 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
             precision and what is loaded is equal.
 
     Raises:
-        ValueError: If the model is not built, `values` is something else, or a
-            weight is too large for float16.
+        ValueError: If the model is not built or has a vocabulary, `values` is
+            something else, or a weight is too large for float16.
         OSError: If the file cannot be written.
     """
     check_all(
         ("values", values, values in (None, "float16"), "None or 'float16'"),
-        ("model", model, getattr(model, "built", False), "a built model"),
+        ("model", model, _is_built(model), "a built model"),
     )
+    for layer in model._flatten_layers():
+        if hasattr(layer, "set_vocabulary"):
+            raise ValueError(
+                f"Layer '{layer.name}' has a vocabulary, which is no weight "
+                "and has no place in this format. Use `model.save`."
+            )
     entries, parts = [], []
     for weight in model.weights:
         entry, data = _encode(weight, values)
@@ -94,8 +101,9 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
         path: The file.
         model: A built model to set the weights of, of the same architecture;
             names of layers may differ. By default the one in the file, made
-            anew and not compiled. No code is run from the file: what is not
-            Keras' own has to be registered, and lambdas are refused.
+            anew and not compiled, in as much memory as it takes. No code is run
+            from the file: what is not Keras' own has to be registered, and
+            lambdas are refused.
 
     Returns:
         The model.
@@ -106,6 +114,14 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
             or does not fit `model`. The model is then as it was.
         OSError: If the file cannot be read.
     """
+    check_all(
+        (
+            "model",
+            model,
+            model is None or _is_built(model),
+            "a built model, or None for the one in the file",
+        )
+    )
     header, data = _read(path)
     if model is None:
         if header["config"] is None:
@@ -113,7 +129,7 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
                 f"'{path}' holds weights only, as its model could not be "
                 "serialized. Pass a freshly built one as `model`."
             )
-        model = keras.models.model_from_json(header["config"])
+        model = _model(path, header["config"])
     weights, entries = model.weights, header["weights"]
     _check_fits(path, weights, entries)
     arrays = []
@@ -124,14 +140,46 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
         raise _damaged(path, "holds more than its header says")
     for weight, array in zip(weights, arrays, strict=True):
         weight.assign(array)
+    for layer in model._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # Normalization, once adapted
+            layer.finalize_state()
+    return model
+
+
+def _is_built(model):
+    return isinstance(model, keras.Model) and model.built
+
+
+def _model(path, config):
+    try:
+        model = keras.models.model_from_json(config)
+    except Exception as error:
+        raise ValueError(
+            f"The architecture in '{path}' cannot be made: {error}\nIf it has "
+            "layers of your own, register them; or pass a freshly built "
+            "`model`."
+        ) from error
+    if not _is_built(model):
+        raise _damaged(path, "holds no architecture of a model")
     return model
 
 
 def _config(model):
+    """The architecture as JSON, without losses and metrics."""
     try:
-        return model.to_json()
+        config = json.loads(model.to_json())
     except (NotImplementedError, TypeError, ValueError):
         return None
+    return json.dumps(_uncompiled(config))
+
+
+def _uncompiled(config):
+    if isinstance(config, list):
+        return [_uncompiled(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    kept = config.keys() - {"compile_config"}
+    return {k: _uncompiled(v) for k, v in config.items() if k in kept}
 
 
 def _encode(weight, values):
@@ -221,7 +269,13 @@ def _read(path):
         config = header["config"]
         if not isinstance(config, (str, type(None))):
             raise TypeError("config")
-    except (KeyError, TypeError, ValueError, zlib.error) as error:
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        zlib.error,
+    ) as error:
         raise _damaged(path, f"has no readable header ({error})") from None
     data = body[_START.size + length :]
     return {"config": config, "weights": entries}, data

@@ -93,5 +93,11 @@ def test_errors_are_one_line_and_a_status(file, tmp_path, capsys):
     (tmp_path / "bad.kbs").write_bytes(b"KBSPARSE and nothing else" * 4)
     assert main(["inspect", str(tmp_path / "bad.kbs")]) == 1
     assert capsys.readouterr().err.startswith("keras-bregman: '")
+    model = keras.models.load_model(file)
+    model.layers[0].bias.assign(np.full(20, np.nan))
+    model.save(tmp_path / "nan.keras")
+    small = str(tmp_path / "small.keras")
+    assert main(["compact", str(tmp_path / "nan.keras"), small]) == 1
+    assert "hidden/bias" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["compact", str(file)])

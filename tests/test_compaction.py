@@ -415,7 +415,7 @@ def test_any_graph_keeps_its_outputs_and_is_compact_at_once(graph):
     assert report.before.parameters == model.count_params()
     assert report.after.parameters == small.count_params()
     added = sum(
-        getattr(layer, "use_bias", False) is False for layer in model.layers
+        getattr(layer, "use_bias", True) is False for layer in model.layers
     )
     # a bias may have come where there was none
     assert report.after.flops <= report.before.flops
@@ -503,6 +503,9 @@ def test_low_precision_is_compared_by_its_own_rounding():
     small = kb.compact(model)
     assert small.layers[0].filters == 5
     assert small.layers[0].compute_dtype == "bfloat16"
+    x = images(model)[0]
+    for one, other in zip(outputs(model, x), outputs(small, x), strict=True):
+        np.testing.assert_allclose(other, one, atol=0.03 * np.abs(one).max())
 
 
 def test_the_report_says_what_was_left_whole():
@@ -531,6 +534,157 @@ def test_what_cannot_be_compacted_is_named():
     model.layers[0].kernel.assign(np.full((3, 2), np.nan))
     with pytest.raises(FloatingPointError, match="one/kernel"):
         kb.compact(model)
+
+
+def first_channels():
+    """A network of the channels_first layout, which TensorFlow's CPU lacks."""
+    layout = {"data_format": "channels_first"}
+    return chain(
+        layers.Conv2D(7, 3, padding="same", name="one", **layout),
+        layers.BatchNormalization(axis=1),
+        layers.ReLU(),
+        layers.MaxPooling2D(2, **layout),
+        layers.DepthwiseConv2D(2, **layout),
+        layers.Conv2D(5, 2, name="two", **layout),
+        layers.Flatten(**layout),
+        layers.Dense(3),
+        shape=(3, 8, 8),
+    )
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="not on its CPU")
+def test_channels_may_come_first():
+    model = first_channels()
+    disturb(model)
+    kill(model.get_layer("one"), [0, 3, 4])
+    kill(model.get_layer("two"), [1])
+    small = kb.compact(model)
+    assert small.get_layer("one").filters == 4
+    assert small.get_layer("two").filters == 4
+    assert_same(model, small)
+
+
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_a_layer_with_an_unfit_call_stays_whole_for_all(flat_first):
+    reshape = layers.Reshape((-1, 6), name="reshape")
+    flat, image = keras.Input((36,)), keras.Input((8, 8, 3))
+    conv = layers.Conv2D(6, 3, name="conv")
+    if flat_first:
+        u, v = reshape(flat), reshape(conv(image))
+    else:
+        v, u = reshape(conv(image)), reshape(flat)
+    pooled = layers.GlobalAveragePooling1D()
+    model = keras.Model(
+        [flat, image], layers.Concatenate()([pooled(u), pooled(v)])
+    )
+    kill(conv, [0, 1])
+    small = kb.compact(model)
+    assert small.get_layer("conv").filters == 6
+    assert_same(model, small)
+
+
+def test_masks_pass_through():
+    model = keras.Sequential(
+        [
+            keras.Input((5,), dtype="int32"),
+            layers.Embedding(9, 6, mask_zero=True, name="table"),
+            layers.GlobalAveragePooling1D(),
+            layers.Dense(4, "relu", name="hidden"),
+            layers.Dense(2),
+        ]
+    )
+    disturb(model)
+    kill(model.get_layer("table"), [0, 1], "embeddings")
+    kill(model.get_layer("hidden"), [2])
+    small = kb.compact(model)
+    assert small.get_layer("table").output_dim == 4
+    assert small.get_layer("hidden").units == 3
+    x = np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 0]], "int32")
+    np.testing.assert_allclose(outputs(small, x), outputs(model, x), atol=1e-5)
+
+
+def test_what_adapt_has_learned_is_kept():
+    normal = layers.Normalization()
+    normal.adapt(3 + 2 * np.random.default_rng(0).normal(size=(50, 6)))
+    dense = layers.Dense(5, "relu", name="cut")
+    model = chain(normal, dense, layers.Dense(2), shape=(6,))
+    kill(dense, [0, 1])
+    small = kb.compact(model)
+    assert small.get_layer("cut").units == 3
+    assert_same(model, small)
+
+
+def test_recurrent_layers_are_left_whole_and_their_state_alone():
+    x = keras.Input((4, 3), batch_size=2)
+    y = layers.Dense(6, "tanh", name="read")(x)
+    lstm = layers.LSTM(5, stateful=True)
+    model = keras.Model(x, layers.Dense(2)(lstm(y)))
+    kill(model.get_layer("read"), [1])
+    before = [array(v) for v in model.non_trainable_variables]
+    small = kb.compact(model)
+    assert small.get_layer("read").units == 6
+    after = [array(v) for v in model.non_trainable_variables]
+    np.testing.assert_array_equal(np.stack(after), np.stack(before))
+
+
+def test_attention_scores_are_of_all_heads():
+    x = keras.Input((5, 8))
+    attend = layers.MultiHeadAttention(4, 2, name="attend")
+    y, scores = attend(x, x, return_attention_scores=True)
+    model = keras.Model(x, [y, scores])
+    kill(attend._value_dense, [0, 2], axis=1)
+    small = kb.compact(model)
+    assert small.get_layer("attend")._num_heads == 4
+    assert_same(model, small)
+
+
+def test_initial_values_by_position_are_no_obstacle():
+    matrix = np.random.default_rng(0).normal(size=(10, 6))
+    matrix[:, 2] = 0
+    x = keras.Input((4,))  # floats, as many write it
+    y = layers.Embedding(
+        10, 6, embeddings_initializer=keras.initializers.Constant(matrix)
+    )(x)
+    y = layers.GlobalAveragePooling1D()(y)
+    small = kb.compact(keras.Model(x, layers.Dense(2)(y)))
+    assert small.layers[1].output_dim == 5
+
+
+def test_lambdas_and_trained_activations_stay_as_they_are():
+    x = keras.Input((6,))
+    y = layers.Dense(5, activation=layers.PReLU(), name="rectified")(x)
+    y = layers.Lambda(lambda v: 2 * v)(y)
+    y = layers.Dense(4, "relu", name="cut")(y)
+    model = keras.Model(x, layers.Dense(2)(y))
+    for weight in model.get_layer("rectified").weights:
+        if weight.path.endswith("alpha"):
+            weight.assign(np.full(weight.shape, 0.3))
+    kill(model.get_layer("cut"), [0])
+    small = kb.compact(model)
+    assert small.get_layer("cut").units == 3
+    assert_same(model, small)
+
+
+def test_samples_stand_in_where_random_inputs_do_not_fit():
+    x = keras.Input((None, 1))
+    y = layers.Conv1D(4, 40, name="conv")(x)
+    model = keras.Model(x, layers.GlobalMaxPooling1D()(y))
+    with pytest.raises(ValueError, match="Pass some of its own as `samples`"):
+        kb.compact(model)
+    samples = np.random.default_rng(0).normal(size=(2, 50, 1))
+    kb.compact(model, samples=samples.astype("float32"))
+
+
+class Halved(keras.Model):
+    def call(self, inputs):
+        return super().call(inputs) / 2
+
+
+def test_a_model_with_a_call_of_its_own_is_refused_and_left_whole():
+    x = keras.Input((3,))
+    halved = Halved(x, layers.Dense(4, name="inner")(x))
+    with pytest.raises(ValueError, match="without a `call` of its own"):
+        kb.compact(halved)
 
 
 class Forgetful(layers.Layer):

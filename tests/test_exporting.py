@@ -116,8 +116,14 @@ def test_several_inputs_and_outputs(tmp_path, format, name):
     x = layers.Flatten()(layers.Embedding(9, 4)(words))
     x = layers.Concatenate()([x, numbers])
     outputs = [layers.Dense(2)(x), layers.Dense(3, "tanh")(x)]
-    for inputs in ([words, numbers], {"words": words, "numbers": numbers}):
-        model = keras.Model(inputs, outputs)
+    for inputs, answers in (
+        ([words, numbers], outputs),
+        (
+            {"words": words, "numbers": numbers},
+            {"out_9": outputs[0], "out_10": outputs[1]},
+        ),
+    ):
+        model = keras.Model(inputs, answers)
         assert kb.export(model, tmp_path / name, format) <= 1e-5
 
 
@@ -166,6 +172,7 @@ def test_arguments_are_checked_before_anything_is_written(
 
 def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "mine").write_text("precious")
+    (tmp_path / "saved_model.pb").write_text("and this")
     with pytest.raises(ValueError, match="`path` must be a new folder"):
         kb.export(network(), tmp_path)
     assert (tmp_path / "mine").read_text() == "precious"

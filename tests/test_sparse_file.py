@@ -180,6 +180,37 @@ def test_a_lambda_in_a_file_is_not_run(tmp_path):
     kb.load_sparse(tmp_path / "w.kbs", model)
 
 
+def test_what_the_model_was_compiled_with_is_not_needed(tmp_path):
+    model = network()
+    model.compile(kb.LinBreg(0.1), lambda y, z: keras.ops.mean(z))
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    assert not kb.load_sparse(tmp_path / "w.kbs").compiled
+
+
+def test_normalization_is_as_it_was_adapted(tmp_path):
+    normal = layers.Normalization()
+    normal.adapt(3 + 2 * np.random.default_rng(0).normal(size=(50, 6)))
+    model = keras.Sequential([keras.Input((6,)), normal, layers.Dense(2)])
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    loaded = kb.load_sparse(tmp_path / "w.kbs")
+    x = np.ones((2, 6), "float32")
+    np.testing.assert_allclose(array(loaded(x)), array(model(x)), atol=1e-6)
+
+
+@pytest.mark.parametrize("config", ["5", "[]", "[" * 20_000, '{"a": 1}'])
+def test_an_architecture_that_is_none_is_refused(tmp_path, config):
+    _, path, content = small_file(tmp_path)
+
+    def change(header, data):
+        header["config"] = config
+
+    path.write_bytes(rewritten(content, change))
+    with pytest.raises(ValueError, match=r"w\.kbs"):
+        kb.load_sparse(path)
+    with pytest.raises(ValueError, match="`model` must be a built model"):
+        kb.load_sparse(path, "net")
+
+
 class Bare(keras.Model):
     def __init__(self):
         super().__init__()

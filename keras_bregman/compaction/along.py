@@ -29,10 +29,11 @@ class Along(Piece):
     channels: Channels  # of the first call
 
     def trace(self, call):
-        channels = call.only_input
-        if channels is None or not self.fits(call, channels):
+        channels = call.only_input(self.axis_of(call))
+        fits = channels is not None and self.fits(call, channels)
+        if self.is_whole or not fits:
+            self.is_whole = True
             self.note = "channels on another axis"
-            self.weights = {}
             if self.is_traced:
                 self.classes.pin(self.channels)
             return super().trace(call)
@@ -49,8 +50,12 @@ class Along(Piece):
         """Whether the layer itself gets smaller with its channels."""
         return bool(self.weights)
 
+    def axis_of(self, call) -> int | None:
+        """The axis that the channels must be on; `None` for any."""
+        return None
+
     def fits(self, call, channels) -> bool:
-        """Whether the layer's channels are the tensor's."""
+        """Whether the layer treats these channels one by one."""
         return True
 
     def along(self, call, channels) -> Channels:
@@ -58,7 +63,7 @@ class Along(Piece):
         return channels
 
     def fill(self, layer):
-        if not self.weights:
+        if self.is_whole or not self.weights:
             super().fill(layer)
             return
         kept = self.classes.kept(self.channels)
@@ -73,7 +78,7 @@ class Elementwise(Along):
     """A layer, or an operation of `keras.ops`, that treats entries alike."""
 
     def along(self, call, channels):
-        dtype = call.node.input_tensors[0].dtype
+        dtype = call.tensors[0].dtype
         values = at_constants(self.layer, channels.values, dtype)
         return channels.along(values)
 
@@ -88,9 +93,8 @@ class BatchNormalization(Along):
         ("gamma", "beta", "moving_mean", "moving_variance"), 0
     )
 
-    def fits(self, call, channels):
-        rank = len(call.outputs[0].shape)
-        return self.layer.axis % rank == channels.axis
+    def axis_of(self, call):
+        return self.layer.axis % len(call.outputs[0].shape)
 
     def along(self, call, channels):
         mean, variance, gamma, beta = (
@@ -130,10 +134,8 @@ class Pooling(Along):
     Keras averages over what lies within the border only.
     """
 
-    def fits(self, call, channels):
-        return data_axis(self.layer, call.node.input_tensors[0]) == (
-            channels.axis
-        )
+    def axis_of(self, call):
+        return data_axis(self.layer, call.tensors[0]) if call.tensors else None
 
     def along(self, call, channels):
         rank = len(call.outputs[0].shape)
@@ -151,11 +153,11 @@ class Padding(Pooling):
 
 class Flatten(Along):
     def fits(self, call, channels):
-        shape = call.node.input_tensors[0].shape
+        shape = call.tensors[0].shape
         return None not in shape[1:]
 
     def along(self, call, channels):
-        (tensor,) = call.node.input_tensors
+        (tensor,) = call.tensors
         shape = [1] * (len(tensor.shape) - 1)
         shape[channels.axis - 1] = -1
         numbers = np.arange(len(channels)).reshape(shape)
@@ -170,7 +172,7 @@ class Reshape(Along):
     """A reshape that leaves the last axis as it is."""
 
     def fits(self, call, channels):
-        (tensor,) = call.node.input_tensors
+        (tensor,) = call.tensors
         last = len(tensor.shape) - 1
         return (
             channels.axis == last
@@ -184,7 +186,7 @@ class Reshape(Along):
 
     def _config(self):
         config = super()._config()
-        if self.is_traced:
+        if not self.is_whole:
             kept = int(self.classes.kept(self.channels).sum())
             config["target_shape"] = (*self.layer.target_shape[:-1], kept)
         return config
@@ -199,9 +201,10 @@ class Depthwise(Along):
     def fits(self, call, channels):
         self.multiplier = self.layer.depth_multiplier
         self.weights = {"kernel": -2}
-        return is_elementwise(self.layer.activation) and (
-            data_axis(self.layer, call.outputs[0]) == channels.axis
-        )
+        return is_elementwise(self.layer.activation)
+
+    def axis_of(self, call):
+        return data_axis(self.layer, call.outputs[0])
 
     def along(self, call, channels):
         kernel = kernel_of(self.layer.kernel)  # positions, channels, multiplier
@@ -220,7 +223,7 @@ class Depthwise(Along):
 
     def fill(self, layer):
         super().fill(layer)
-        if self.weights and self.layer.bias is not None:
+        if not self.is_whole and self.layer.bias is not None:
             kept = self.classes.kept(self.channels)
             part = numpy_of(self.layer.bias)[np.repeat(kept, self.multiplier)]
             layer.bias.assign(part)

@@ -26,10 +26,12 @@ class Join(Piece):
     }
 
     def trace(self, call):
+        if len(call.inputs) < 2:
+            return super().trace(call)
         first, *others = call.inputs
         axes = {self._from_last(t, c) for t, c in self._pairs(call)}
         sizes = {len(c) for c in call.inputs if c is not None}
-        if not others or None in axes or len(axes) > 1 or len(sizes) > 1:
+        if None in axes or len(axes) > 1 or len(sizes) > 1:
             self.note = "channels on different axes"
             return super().trace(call)
         for channels in others:
@@ -45,7 +47,7 @@ class Join(Piece):
 
     @staticmethod
     def _pairs(call):
-        return zip(call.node.input_tensors, call.inputs, strict=True)
+        return zip(call.tensors, call.inputs, strict=True)
 
     @staticmethod
     def _from_last(tensor, channels):
@@ -57,7 +59,8 @@ class Concatenate(Piece):
 
     def trace(self, call):
         rank = len(call.outputs[0].shape)
-        if None in call.inputs or len({c.axis for c in call.inputs}) > 1:
+        axes = {c and c.axis for c in call.inputs}
+        if len(axes) != 1 or None in axes:
             self.note = "channels on different axes"
             return super().trace(call)
         first, *others = call.inputs

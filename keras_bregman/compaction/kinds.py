@@ -34,7 +34,9 @@ def _kind(layer):
         # keras.ops.average is another thing
         joins = joining.Join.functions.keys() - {"Average"}
         return joining.Join if kind.__name__ in joins else Piece
-    if _is_reparameterized(layer):
+    if _is_reparameterized(layer) or _has_weights(layer):
+        return Piece
+    if getattr(layer, "noise_shape", None):  # names the channels' number
         return Piece
     if kind is keras.layers.Activation:
         return along.Elementwise if is_elementwise(layer) else Piece
@@ -51,12 +53,18 @@ def _is_reparameterized(layer):
     )
 
 
+def _has_weights(layer):
+    """Whether its activation is a layer that was trained."""
+    activation = getattr(layer, "activation", None)
+    return bool(getattr(activation, "weights", ()))
+
+
 def _why_whole(layer):
     kind = type(layer).__name__
     if isinstance(layer, keras.layers.InputLayer):
         return ""
     if isinstance(layer, keras.layers.Activation):
-        return f"{name_of(layer.activation)} mixes its outputs"
+        return f"{name_of(layer.activation)} may mix its outputs"
     if "Normalization" in kind:
         return "normalizes over channels"
     if is_layer(layer) and _is_reparameterized(layer):

@@ -34,9 +34,11 @@ class Mixing(Piece):
         raise NotImplementedError
 
     def trace(self, call):
-        channels = call.only_input
-        axis = self._axis(call.node.input_tensors[0])
-        if channels is None or channels.axis != axis:
+        first = call.tensors[0] if call.tensors else None
+        axis = None if first is None else self._axis(first)
+        channels = call.only_input(axis)
+        if self.is_whole or channels is None:
+            self.is_whole = True
             self.note = "channels on another axis"
             if self.is_traced:
                 self.classes.pin(self.inputs)
@@ -64,7 +66,7 @@ class Mixing(Piece):
     def _new_atoms(self, n):
         if is_elementwise(self.layer.activation):
             return self.classes.add(n)
-        self.note = f"{name_of(self.layer.activation)} mixes its outputs"
+        self.note = f"{name_of(self.layer.activation)} may mix its outputs"
         return Classes.pinned(n, 1).atoms
 
     def _axis(self, tensor):
@@ -96,7 +98,7 @@ class Mixing(Piece):
         return values[given] @ self.full[:, given].sum(0, dtype=float)
 
     def claim(self):
-        if not self.is_traced:
+        if self.is_whole:
             return False
         needed = self._needed() & np.isnan(self._foldable(self.inputs.values))
         if self.gathers:
@@ -104,7 +106,7 @@ class Mixing(Piece):
         return self.classes.keep(self.inputs, needed)
 
     def claim_carrier(self):
-        if not (self.is_traced and self.gathers):
+        if self.is_whole or not self.gathers:
             return False
         one = np.zeros(len(self.inputs), bool)
         one[self._carrier()] = self._cut().any()
@@ -131,7 +133,7 @@ class Mixing(Piece):
         return int(np.argmax(staying if enough else sizes))
 
     def rebuild(self):
-        if self.is_traced:
+        if not self.is_whole:
             self.rows = self.classes.kept(self.inputs)
             self.columns = self.classes.kept(self.outputs)
             gone = np.where(self.rows, np.nan, self.inputs.values)
@@ -140,12 +142,12 @@ class Mixing(Piece):
 
     def _config(self):
         config = super()._config()
-        if self.is_traced and np.any(self.added):
+        if not self.is_whole and np.any(self.added):
             config["use_bias"] = True
         return config
 
     def fill(self, layer):
-        if not self.is_traced:
+        if self.is_whole:
             super().fill(layer)
             return
         self._fill_kernel(layer)
@@ -179,7 +181,7 @@ class Dense(Mixing):
 
     def _config(self):
         config = super()._config()
-        if self.is_traced:
+        if not self.is_whole:
             config["units"] = int(self.columns.sum())
         return config
 
@@ -212,7 +214,7 @@ class Convolution(Mixing):
     def trace(self, call):
         traced = super().trace(call)
         groups = getattr(self.layer, "groups", 1)
-        if groups > 1 and self.is_traced:
+        if groups > 1 and not self.is_whole:
             # only whole groups go, as all have to be of one size
             channels = self.inputs
             atoms = self.outputs.atoms
@@ -225,12 +227,13 @@ class Convolution(Mixing):
 
     def _config(self):
         config = super()._config()
-        if self.is_traced:
+        if not self.is_whole:
             config["filters"] = int(self.columns.sum())
             groups = getattr(self.layer, "groups", 1)
             if groups > 1:
                 size = len(self.columns) // groups
                 config["groups"] = config["filters"] // size
+                self.changes_groups = config["groups"] != groups
         return config
 
     def _fill_kernel(self, layer):
@@ -310,6 +313,11 @@ class Attention(Piece):
 
     note = "heads only"
 
+    def trace(self, call):
+        # whoever looks at the attention scores sees all heads
+        self.is_whole |= len(call.outputs) > 1
+        return super().trace(call)
+
     def rebuild(self):
         output = numpy_of(self.layer._output_dense.kernel)
         value = numpy_of(self.layer._value_dense.kernel)
@@ -317,6 +325,7 @@ class Attention(Piece):
         self.heads = speaks & (value != 0).any((0, 2))
         if not self.heads.any():
             self.heads[0] = True
+        self.heads |= self.is_whole
         return super().rebuild()
 
     def _config(self):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras_bregman.compaction.channels import Channels, Classes
 
@@ -19,21 +20,32 @@ class Call(NamedTuple):
     """One call of a layer in the graph.
 
     Attributes:
-        node: Keras' record of it.
-        inputs: Per input tensor its channels, `None` where it has none.
+        tensors: The positional arguments, without masks and the like.
+        inputs: Per tensor its channels, `None` where it has none.
+        outputs: What came of it.
     """
 
-    node: Any
+    tensors: list[Any]
     inputs: list[Channels | None]
+    outputs: list[Any]
 
-    @property
-    def outputs(self):
-        return self.node.output_tensors
+    def only_input(self, axis: int | None = None) -> Channels | None:
+        """The channels of the one input, on an axis; `None` if not so.
 
-    @property
-    def only_input(self) -> Channels | None:
-        """The channels of the one input; `None` if there are more."""
-        return self.inputs[0] if len(self.inputs) == 1 else None
+        A tensor all of whose channels stay has them on any axis.
+        """
+        if len(self.inputs) != 1:
+            return None
+        (channels,), (tensor,) = self.inputs, self.tensors
+        if channels is not None and axis in (None, channels.axis):
+            return channels
+        is_free = channels is None or (
+            channels.live.all() and not channels.atoms.any()
+        )
+        if not is_free or axis is None or axis >= len(tensor.shape):
+            return None
+        n = tensor.shape[axis]
+        return None if n is None else Classes.pinned(n, axis)
 
 
 class Piece:
@@ -46,6 +58,11 @@ class Piece:
     """
 
     note = "not known"
+
+    # a call was not what the piece knows: the layer stays whole for all
+    is_whole = False
+    # what is left may be cut further: one group is an ordinary convolution
+    changes_groups = False
 
     def __init__(self, layer, classes: Classes, is_shared: bool = False):
         self.layer = layer
@@ -71,11 +88,17 @@ class Piece:
         if not is_layer(self.layer):
             return self.layer
         config = self._config()
+        for name, value in config.items():
+            # all weights are set, and values by position no longer fit
+            if name.endswith("_initializer") and _holds_array(value):
+                config[name] = "zeros"
         activation = getattr(self.layer, "activation", None)
         if "activation" in config and not is_layer(activation):
             config["activation"] = activation  # it may be a lambda
         try:
-            return type(self.layer).from_config(config)
+            # a lambda in it is the user's own, and not from a file
+            with SafeModeScope(False):
+                return type(self.layer).from_config(config)
         except Exception as error:
             raise ValueError(
                 f"Layer '{self.layer.name}' cannot be made a second time: "
@@ -85,8 +108,18 @@ class Piece:
 
     def fill(self, layer) -> None:
         """Sets the weights of the new layer, when it is built."""
-        if is_layer(layer):
-            layer.set_weights(self.layer.get_weights())
+        if not is_layer(layer):
+            return
+        layer.set_weights(self.layer.get_weights())
+        parts = zip(
+            self.layer._flatten_layers(), layer._flatten_layers(), strict=True
+        )
+        for old, new in parts:
+            if hasattr(new, "set_vocabulary"):
+                words = old.get_vocabulary(include_special_tokens=False)
+                new.set_vocabulary(words)
+            if hasattr(new, "finalize_state"):  # Normalization, once adapted
+                new.finalize_state()
 
     def _config(self):
         return self.layer.get_config()
@@ -97,6 +130,12 @@ def pinned(tensor) -> Channels | None:
     if len(tensor.shape) < 2 or tensor.shape[-1] is None:
         return None
     return Classes.pinned(tensor.shape[-1], len(tensor.shape) - 1)
+
+
+def _holds_array(initializer):
+    """Whether a config is that of a `Constant` of one value per weight."""
+    config = initializer.get("config") if isinstance(initializer, dict) else {}
+    return not isinstance((config or {}).get("value", 0), (int, float))
 
 
 def is_layer(thing):

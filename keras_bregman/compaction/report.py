@@ -107,8 +107,11 @@ def multiplications(layer: keras.layers.Layer, nodes: Sequence) -> int:
 
 def _positions(layer, node):
     """How often a kernel is used in a call."""
-    transposed = "Transpose" in type(layer).__name__
-    shape = (node.input_tensors if transposed else node.output_tensors)[0].shape
+    # a kernel is used where it is read, or else where it is written
+    reads = isinstance(layer, keras.layers.RNN) or (
+        "Transpose" in type(layer).__name__
+    )
+    shape = (node.input_tensors if reads else node.output_tensors)[0].shape
     first = getattr(layer, "data_format", "") == "channels_first"
     spatial = shape[2:] if first else shape[1:-1]
     return math.prod(n or 1 for n in spatial)
