@@ -180,6 +180,7 @@ def log_percent(axis: Axes) -> None:
 
 def _frame_accuracy(axis, rows, key):
     """From just under where the worst curve ends: starts are not the point."""
-    ends = itertools.chain(*(row.histories(key) for row in rows))
-    lowest = 100 * min(curve[-1] for curve in ends)
-    axis.set_ylim(max(0, lowest - 3), 100.5)
+    found = list(itertools.chain(*(row.histories(key) for row in rows)))
+    lowest = 100 * min(curve[-1] for curve in found)
+    highest = 100 * max(max(curve) for curve in found)
+    axis.set_ylim(max(0, lowest - 3), min(100.5, highest + 1))

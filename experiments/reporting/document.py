@@ -96,10 +96,10 @@ def _section(experiment: Experiment, archive, drawn):
 
 
 def _heading(name):
-    """`table1` as Table 1, `figure2-4` as Figures 2-4."""
+    """`table1` as Table 1, `figure2-4` as Figures 2-4, `curve-mlp` as Curve."""
     word = name.rstrip("0123456789-")
     number = name[len(word) :]
-    if not number:
+    if not number or "-" in word:
         return word.partition("-")[0].capitalize()
     return f"{word.capitalize()}{'s' if '-' in number else ''} {number}"
 
