@@ -149,7 +149,7 @@ LENET_METHODS = (
     ),
 )
 
-# the four that go on to larger networks, in the order above
+# with AdaBreg, the four that go on to larger networks
 _STRONGEST = ("LinBreg", "Pruning", "RigL")
 CONVNET_METHODS = (
     Method(

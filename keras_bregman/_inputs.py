@@ -14,8 +14,12 @@ def is_graph(model) -> bool:
     if not isinstance(model, keras.Model) or not model.built:
         return False
     own = not type(model).call.__module__.startswith("keras.")
-    graph = getattr(model, "_functional", model)
-    return not own and hasattr(graph, "_nodes_by_depth")
+    return not own and hasattr(graph_of(model), "_nodes_by_depth")
+
+
+def graph_of(model):
+    """The functional model that holds the graph of a Sequential one."""
+    return getattr(model, "_functional", model)
 
 
 def difference(some, others) -> float:

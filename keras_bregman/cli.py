@@ -101,17 +101,17 @@ def _inspect(options):
     model = _load(options.file)
     total = sparsity.total(sparsity.count(model))
     size = options.file.stat().st_size
-    held = model.count_params()
+    parameters = model.count_params()
     rows = [
         ("model", f"{model.name} ({type(model).__name__})"),
         ("inputs", _shapes(model.inputs)),
         ("outputs", _shapes(model.outputs)),
         ("layers", len(model.layers)),
-        ("parameters", f"{model.count_params():,}"),
+        ("parameters", f"{parameters:,}"),
         ("kernel entries", f"{total.size:,}"),
         ("not 0", f"{total.nonzero:,} ({total.density:.2%})"),
         ("dead units", f"{total.dead_units:,} of {total.units:,}"),
-        ("file", f"{size:,} bytes, {size / max(1, held):.2f} a weight"),
+        ("file", f"{size:,} bytes, {size / max(1, parameters):.2f} a weight"),
     ]
     print(table(("", str(options.file)), rows))
 

@@ -1,5 +1,7 @@
 """What the tests share: models, data, ways to train."""
 
+import subprocess
+import sys
 from functools import partial
 
 import keras
@@ -121,6 +123,26 @@ def assert_untouched(after, before, lam, what=""):
         bound = np.where(old == 0, 0, 2 * eps * (np.abs(old) + lam))
         worst = np.abs(new - old).max()
         assert (np.abs(new - old) <= bound).all(), (what, path, worst)
+
+
+def predicted_in_fresh_process(load, x, folder):
+    """What a model predicts that another process has loaded.
+
+    Args:
+        load: An expression, with `keras`, `kb` and the path `folder`.
+        x: Inputs.
+        folder: Where the model's file lies.
+    """
+    np.save(folder / "x.npy", x)
+    code = (
+        "import sys, pathlib, keras, numpy as np, keras_bregman as kb\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        f"model = {load}\n"
+        "y = model.predict(np.load(folder / 'x.npy'), verbose=0)\n"
+        "np.save(folder / 'y.npy', y)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, folder], check=True)
+    return np.load(folder / "y.npy")
 
 
 # a run of seconds in which everything happens that a resumed one must not

@@ -1,12 +1,9 @@
 """Compaction: smaller, with the same outputs."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, array, weights
+from helpers import BACKEND, array, predicted_in_fresh_process, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -459,15 +456,8 @@ def test_a_compact_model_is_saved_loaded_and_trained(tmp_path):
     small = kb.compact(model)
     small.save(tmp_path / "small.keras")
     x = images(model)[0]
-    np.save(tmp_path / "x.npy", x)
-    code = (
-        "import sys, keras, numpy as np\n"
-        "model = keras.models.load_model(sys.argv[1] + '/small.keras')\n"
-        "x = np.load(sys.argv[1] + '/x.npy')\n"
-        "np.save(sys.argv[1] + '/y.npy', model.predict(x, verbose=0))\n"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
-    loaded = np.load(tmp_path / "y.npy")
+    load = "keras.models.load_model(folder / 'small.keras')"
+    loaded = predicted_in_fresh_process(load, x, tmp_path)
     np.testing.assert_allclose(loaded, outputs(small, x)[0], atol=1e-6)
     small.compile(kb.LinBreg(0.01, regularizer=0.01), "mse")
     before = weights(small)

@@ -1,14 +1,12 @@
 """Files of sparse weights: small, exact, and refused when damaged."""
 
 import os
-import subprocess
-import sys
 import zlib
 
 import keras
 import numpy as np
 import pytest
-from helpers import array, weights
+from helpers import array, predicted_in_fresh_process, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -63,16 +61,10 @@ def test_a_fresh_process_predicts_the_same(tmp_path):
     model = network()
     kb.save_sparse(model, tmp_path / "w.kbs")
     x = np.random.default_rng(0).normal(size=(5, 784)).astype("float32")
-    np.save(tmp_path / "x.npy", x)
-    code = (
-        "import sys, numpy as np, keras_bregman as kb\n"
-        "model = kb.load_sparse(sys.argv[1] + '/w.kbs')\n"
-        "y = model.predict(np.load(sys.argv[1] + '/x.npy'), verbose=0)\n"
-        "np.save(sys.argv[1] + '/y.npy', y)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    load = "kb.load_sparse(folder / 'w.kbs')"
+    loaded = predicted_in_fresh_process(load, x, tmp_path)
     expected = model.predict(x, verbose=0)
-    np.testing.assert_allclose(np.load(tmp_path / "y.npy"), expected, atol=1e-6)
+    np.testing.assert_allclose(loaded, expected, atol=1e-6)
 
 
 @given(

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_bregman._checks import check_all
-from keras_bregman._inputs import difference, is_graph, random_inputs
+from keras_bregman._inputs import difference, graph_of, is_graph, random_inputs
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import Call, Piece, pinned
@@ -75,14 +75,9 @@ def compact(model: keras.Model, return_report: bool = False, samples=None):
     return small, CompactionReport(_rows(model, small, notes))
 
 
-def _graph(model):
-    """The functional model that holds the graph."""
-    return getattr(model, "_functional", model)
-
-
 def _compacted(model):
     """A compacted copy, and what is noted of each layer by its path."""
-    graph = _graph(model)
+    graph = graph_of(model)
     pieces = _trace(graph)
     notes, made = {}, {}
     for key, piece in pieces.items():
@@ -281,7 +276,7 @@ def _rows(model, small, notes):
 def _layers(model, prefix=""):
     """All layers that are no models and their calls, by their path."""
     found: dict[str, tuple[keras.layers.Layer, list]] = {}
-    for node in _nodes(_graph(model)):
+    for node in _nodes(graph_of(model)):
         layer = node.operation
         if not isinstance(layer, keras.layers.Layer):
             continue
