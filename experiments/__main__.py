@@ -101,6 +101,8 @@ def _run(options) -> int:
             out,
             options.checkpoints
             or (out / "checkpoints" if changes else runner.CHECKPOINTS),
+            options.networks
+            or (out / "networks" if changes else runner.NETWORKS),
         )
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -234,6 +236,12 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoints",
         type=pathlib.Path,
         help="folder for the checkpoints (default: build/checkpoints)",
+    )
+    run.add_argument(
+        "--networks",
+        type=pathlib.Path,
+        help="folder for the trained networks, as sparse files (default: "
+        "build/networks)",
     )
     run.set_defaults(run=_run)
     _add_search(commands)

@@ -37,6 +37,9 @@ class Recipe:
         momentum: Of SGD or LinBreg.
         options: Further arguments of the optimizer, by name, and those of
             `experiments.variants`.
+        groups: What becomes 0 together, instead of single weights: by regular
+            expression on paths the arguments of a `SparseGroupLasso`, with
+            `lam` as a factor on the recipe's. The first that is found counts.
         start: Share of the weights that are not 0 at the start, in (0, 1], or
             a dict from regular expressions on paths to shares, in which the
             first that is found counts.
@@ -85,6 +88,7 @@ class Recipe:
     lam: float = 0.0
     momentum: float = 0.0
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    groups: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     start: float | dict[str, float] = 0.01
     start_method: str = "bernoulli"
     start_scale: float = 1.0
@@ -192,7 +196,7 @@ class Recipe:
         if self.schedule == "cosine":
             rate = _cosine(rate, steps, self.warmup)
         if self.optimizer not in ("SGD", "Adam"):
-            options.setdefault("regularizer", self.lam)
+            options.setdefault("regularizer", self._regularizer())
         if self.is_peer and self.method != "thresholds":
             cls = getattr(masked, f"Masked{self.optimizer}")
             options["keep_gradients"] = self.method == "rigl"
@@ -203,6 +207,16 @@ class Recipe:
         else:
             cls = getattr(variants, self.optimizer)
         return cls(rate, **options)
+
+    def _regularizer(self):
+        from keras_bregman.regularizers import SparseGroupLasso
+
+        if not self.groups:
+            return self.lam
+        return {
+            path: SparseGroupLasso(**{**how, "lam": how["lam"] * self.lam})
+            for path, how in self.groups.items()
+        }
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
         examples = self.examples or len(dataset.x_train)

@@ -22,6 +22,7 @@ from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
 
 CHECKPOINTS = results.ROOT / "build" / "checkpoints"
+NETWORKS = results.ROOT / "build" / "networks"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Job:
         seed: With which seed.
         result: The result file.
         checkpoint: The checkpoint file, removed when the result is written.
+        network: The file for the trained network.
     """
 
     experiment: str
@@ -45,6 +47,7 @@ class Job:
     seed: int
     result: pathlib.Path
     checkpoint: pathlib.Path
+    network: pathlib.Path
 
     @property
     def name(self) -> str:
@@ -59,6 +62,7 @@ def plan(
     changes: dict | None = None,
     out: pathlib.Path = results.RESULTS,
     checkpoints: pathlib.Path = CHECKPOINTS,
+    networks: pathlib.Path = NETWORKS,
 ) -> list[Job]:
     """The runs of some experiments, seed by seed.
 
@@ -70,6 +74,7 @@ def plan(
         changes: Fields of every recipe to change.
         out: Folder of the result files.
         checkpoints: Folder of the checkpoints.
+        networks: Folder of the trained networks.
 
     Raises:
         ValueError: If `only` names no recipe or a change does not fit.
@@ -96,6 +101,7 @@ def plan(
                     seed,
                     results.path_of(out, *path),
                     results.path_of(checkpoints, *path).with_suffix(".npz"),
+                    results.path_of(networks, *path).with_suffix(".kbs"),
                 )
                 jobs.setdefault(job.result, job)
     if wanted - met:
@@ -245,12 +251,13 @@ def _moved_aside(job):
 
 def _train(job, datasets, deadline):
     """Whether a run came to its end in time."""
+    import keras_bregman
     from experiments.training import OutOfTime, train
 
     dataset = _load(job.recipe.data, datasets)
     say(f"{job.name}  begins or resumes")
     try:
-        _, result = train(
+        model, result = train(
             job.recipe,
             job.seed,
             dataset,
@@ -262,6 +269,8 @@ def _train(job, datasets, deadline):
         say(f"{job.name}  stops in time, goes on at the next call")
         return False
     result = {"family": job.family, "scale": job.scale, **result}
+    job.network.parent.mkdir(parents=True, exist_ok=True)
+    keras_bregman.save_sparse(model, job.network)
     results.save(result, job.result)
     # only now: before, the checkpoint is all there is
     job.checkpoint.unlink(missing_ok=True)

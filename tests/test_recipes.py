@@ -114,6 +114,20 @@ class TestRecipe:
             assert optimizer.momentum == 0.75
             assert float(optimizer.learning_rate) == 0.5
 
+    def test_groups_share_the_strength(self):
+        grouped = PLAIN.changed(
+            optimizer="AdaBreg",
+            groups={
+                "dense1": {"lam": 2.0, "groups": "input", "alpha": 0.25},
+                "kernel": {"lam": 1.0},
+            },
+        )
+        chosen = grouped.build_optimizer(9).regularizer
+        assert list(chosen) == ["dense1", "kernel"]
+        first, other = chosen.values()
+        assert (first.lam, first.groups, first.alpha) == (0.4, "input", 0.25)
+        assert (other.lam, other.groups) == (0.2, "unit")
+
     def test_what_steers_a_training(self):
         asked = PLAIN.changed(
             density=0.05, ramp=0.4, freeze=0.3, schedule="cosine", epochs=5

@@ -13,8 +13,9 @@ import sys
 import time
 
 import pytest
-from helpers import TINY, outcome
+from helpers import TINY, mlp, outcome
 
+import keras_bregman as kb
 from experiments import __main__ as command
 from experiments import data, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
@@ -38,6 +39,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "tiny", experiment)
     # with changes as without
     folders = ["--out", str(tmp_path), "--checkpoints", str(tmp_path / "kept")]
+    folders += ["--networks", str(tmp_path / "networks")]
 
     def run(*arguments):
         return command.main(["run", "tiny", *folders, *arguments])
@@ -55,7 +57,7 @@ def trained(monkeypatch):
         assert dataset.name == recipe.data
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write_bytes(b"all there is")
-        return None, {
+        return mlp(), {
             "recipe": dataclasses.asdict(recipe),
             "seed": seed,
             "best_epoch": 1,
@@ -88,6 +90,8 @@ class TestNoRunTwice:
         first = files(tmp_path)
         assert list(first) == ["other-seed0.json", "tiny-seed0.json"]
         assert not list(tmp_path.rglob("*.npz"))
+        network = tmp_path / "networks" / "full" / "family" / "tiny-seed0.kbs"
+        assert kb.load_sparse(network).count_params() == mlp().count_params()
         assert run() == 0
         assert trained == ["Tiny", "Other"]
         assert files(tmp_path) == first
