@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 
+import keras_bregman as kb
 from experiments import results
 from experiments.data import Dataset, load
 from experiments.progress import Progress, duration, say
@@ -17,7 +18,6 @@ from experiments.reporting import curves
 from experiments.reporting.cells import Row, name_of
 from experiments.reporting.figures import render
 from experiments.reporting.tables import settings
-from experiments.savedmodel import check_in_fresh_process, export
 from experiments.training import train
 from keras_bregman._files import write_whole
 from keras_bregman._table import table
@@ -77,7 +77,8 @@ def demo(
         seeds: One run of every recipe for each; by default three on digits,
             whose 300 test images say little about one run, else one.
         out: Folder for result files and the figure.
-        saved_models: Folder for the best sparse model as a SavedModel.
+        saved_models: Folder for the best sparse model, as a sparse file and a
+            SavedModel.
         epochs: Instead of the dataset's own number.
     """
     dataset = load(data)
@@ -131,14 +132,18 @@ def _train(
 
 
 def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
-    """Exports a model, checks it in a fresh process and says so."""
-    if keras.config.backend() == "torch":
-        print(
-            "SavedModel: not written, Keras exports it from TensorFlow or JAX"
-        )
+    """Writes a model's weights, exports it from TensorFlow and says so."""
+    file = path.with_suffix(".kbs")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kb.save_sparse(model, file)
+    print(
+        f"Sparse file: {file}, {file.stat().st_size:,} bytes for "
+        f"{model.count_params():,} parameters"
+    )
+    if keras.config.backend() != "tensorflow":
+        print(f"SavedModel: keras-bregman export {file} {path}")
         return
-    export(model, path)
-    difference = check_in_fresh_process(model, path, dataset.x_test)
+    difference = kb.export(model, path, samples=dataset.x_test)
     print(
         f"SavedModel: {path}, loaded back in a fresh process: the same "
         f"predictions on {len(dataset.x_test):,} test images (largest "

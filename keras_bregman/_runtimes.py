@@ -3,7 +3,7 @@
 Run as a script, in a process without Keras and this package, with the names of
 inputs and outputs as JSON:
 
-    python _runtimes.py FORMAT FILE NAMES INPUTS.npz OUTPUTS.npz
+    python _runtimes.py FORMAT FILE NAMES BATCH INPUTS.npz OUTPUTS.npz
 """
 
 from __future__ import annotations
@@ -14,38 +14,51 @@ import sys
 import numpy as np
 
 
-def saved_model(path, inputs):
+def saved_model(path):
     import tensorflow as tf
 
     served = tf.saved_model.load(path).signatures["serving_default"]
-    answers = served(**{k: tf.constant(v) for k, v in inputs.items()})
-    return {name: answer.numpy() for name, answer in answers.items()}
+
+    def run(inputs):
+        answers = served(**{k: tf.constant(v) for k, v in inputs.items()})
+        return {name: answer.numpy() for name, answer in answers.items()}
+
+    return run
 
 
-def litert(path, inputs):
+def litert(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    return Interpreter(path).get_signature_runner()(**inputs)
+    runner = Interpreter(path).get_signature_runner()
+    return lambda inputs: runner(**inputs)
 
 
-def onnx(path, inputs):
+def onnx(path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(
         path, providers=["CPUExecutionProvider"]
     )
     names = [given.name for given in session.get_inputs()]
-    # in the model's order, by names that the converter may have changed
-    answers = session.run(None, dict(zip(names, inputs.values(), strict=True)))
-    return dict(enumerate(answers))
+
+    def run(inputs):
+        # in the model's order, by names that the converter may have changed
+        given = dict(zip(names, inputs.values(), strict=True))
+        return dict(enumerate(session.run(None, given)))
+
+    return run
 
 
 if __name__ == "__main__":
-    kind, model, names, given, answer = sys.argv[1:]
+    kind, model, known, batch, given, answer = sys.argv[1:]
     with np.load(given) as file:
         arrays = [file[name] for name in file.files]
-    run = {"saved_model": saved_model, "litert": litert, "onnx": onnx}[kind]
-    inputs, outputs = json.loads(names)
-    found = run(model, dict(zip(inputs, arrays, strict=True)))
-    order = outputs if set(outputs) == set(found) else list(found)
-    np.savez(answer, *(found[name] for name in order))
+    load = {"saved_model": saved_model, "litert": litert, "onnx": onnx}[kind]
+    run, (inputs, outputs) = load(model), json.loads(known)
+    found = []
+    for i in range(0, len(arrays[0]), int(batch)):
+        some = [array[i : i + int(batch)] for array in arrays]
+        found.append(run(dict(zip(inputs, some, strict=True))))
+    order = outputs if set(outputs) == set(found[0]) else list(found[0])
+    whole = [np.concatenate([some[name] for some in found]) for name in order]
+    np.savez(answer, *whole)

@@ -30,6 +30,7 @@ _WHERE = {
     "litert": "a .tflite file",
     "onnx": "an .onnx file",
 }
+_BATCH = 256  # in which samples are compared
 _TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.5}
 
 
@@ -60,9 +61,9 @@ def export(
         format: `"saved_model"`, `"litert"` or `"onnx"`.
         precision: Of the weights; for `"litert"` also `"float16"`, or
             `"int8"`, activations too, as calibrated by `samples`.
-        samples: A batch of inputs as the model takes them, an array or arrays
-            in the structure of its inputs. By default random ones, which
-            int8 does not accept.
+        samples: Inputs as the model takes them, an array or arrays in the
+            structure of its inputs, on all of which the outputs are compared.
+            By default two random ones, which int8 does not accept.
 
     Returns:
         The largest difference between the outputs, relative to the largest
@@ -217,14 +218,15 @@ def _one_by_one(samples):
 
 def _difference(model, path, format, precision, samples):
     """How far the runtime's outputs are from the model's."""
+    arrays = [np.asarray(array) for array in keras.tree.flatten(samples)]
     # LiteRT files have the batch size 1 unless told otherwise
-    arrays = [np.asarray(a)[:1] for a in keras.tree.flatten(samples)]
-    given = keras.tree.pack_sequence_as(structure(model), arrays)
+    batch = model.inputs[0].shape[0] or (1 if format == "litert" else _BATCH)
     with tempfile.TemporaryDirectory() as folder:
         inputs, answers = (f"{folder}/{n}.npz" for n in ("inputs", "answers"))
         np.savez(inputs, *arrays)
         names = json.dumps([_names(model), _output_names(model)])
-        command = [_runtimes.__file__, format, path, names, inputs, answers]
+        command = [_runtimes.__file__, format, path, names, batch]
+        command += [inputs, answers]
         done = subprocess.run(
             [sys.executable, *map(str, command)], capture_output=True, text=True
         )
@@ -235,7 +237,7 @@ def _difference(model, path, format, precision, samples):
             )
         with np.load(answers) as file:
             theirs = [file[name] for name in file.files]
-    found = difference(model(given, training=False), theirs)
+    found = difference(_answers(model, arrays, batch), theirs)
     if not found <= _TOLERANCES[precision]:
         raise RuntimeError(
             f"'{path}' was written, but its outputs differ by {found:.1e} of "
@@ -243,3 +245,14 @@ def _difference(model, path, format, precision, samples):
             "like those of later use; otherwise please report it."
         )
     return found
+
+
+def _answers(model, arrays, batch):
+    """The model's outputs, batch by batch as they fit into memory."""
+    found = []
+    for i in range(0, len(arrays[0]), batch):
+        some = [array[i : i + batch] for array in arrays]
+        given = keras.tree.pack_sequence_as(structure(model), some)
+        answers = keras.tree.flatten(model(given, training=False))
+        found.append([keras.ops.convert_to_numpy(a) for a in answers])
+    return [np.concatenate(parts) for parts in zip(*found, strict=True)]

@@ -1,4 +1,4 @@
-"""The demo, the SavedModel check and the benchmark."""
+"""The demo and the benchmarks."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import bench, demo, results, savedmodel, throughput
+from experiments import bench, demo, results, throughput
 from experiments.data import load
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
@@ -69,23 +69,6 @@ def test_a_missing_dataset_ends_the_demo_before_training(tmp_path):
     assert "Dataset 'mnist' is not available" in done.stderr
     assert "Traceback" not in done.stderr
     assert "epoch" not in done.stdout
-
-
-@pytest.mark.tensorflow
-def test_a_saved_model_that_differs_is_found_out(tmp_path):
-    dataset = load("digits")
-    model = demo.plan("digits")[2].build_model(dataset, 0)
-    inputs = dataset.x_test[:3]
-    assert inputs.dtype == np.uint8
-    savedmodel.export(model, tmp_path / "model")
-    check = savedmodel.check_in_fresh_process
-    assert check(model, tmp_path / "model", inputs) <= 1e-5
-    model.layers[-1].bias.assign_add(np.full(10, 1e-3))
-    with pytest.raises(RuntimeError, match="predicts otherwise"):
-        check(model, tmp_path / "model", inputs)
-    (tmp_path / "model" / "saved_model.pb").write_bytes(b"broken")
-    with pytest.raises(RuntimeError, match="does not load"):
-        check(model, tmp_path / "model", inputs)
 
 
 def test_the_benchmark_reports_every_pair(monkeypatch):
