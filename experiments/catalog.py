@@ -404,9 +404,7 @@ EXPERIMENTS = {
             "search-lenet",
             "LeNet-300-100 at 2 %: every method's trials",
             "search-lenet300",
-            comparison.search(
-                _LENET.changed(epochs=20), comparison.LENET_METHODS
-            ),
+            comparison.search(_LENET, comparison.LENET_METHODS),
             (0,),
             {"epochs": 5},
         ),

@@ -84,24 +84,25 @@ def curve(
     return (base, *(m.at(base, d) for m in methods for d in densities))
 
 
-_TAUS = (3e-4, 1e-3, 3e-3)
+# each range has on both sides of its best what a first look found worse
+_TAUS = (1e-3, 3e-3, 1e-2)
 # as in the papers of those whose weights come and go: Adam's bias correction
 # knows nothing of a moment that began late
 _SGD = {"optimizer": "SGD", "momentum": 0.9}
-_SGD_TAUS = (0.03, 0.1, 0.3)
+_SGD_TAUS = (0.1, 0.2, 0.4)
 _ENDS = ({"end": 0.5}, {"end": 0.75})
 _FRACTIONS = ({"fraction": 0.3}, {"fraction": 0.5})
 LENET_METHODS = (
     Method(
         "AdaBreg",
         {"optimizer": "AdaBreg", "lam": 1.0, "ramp": 0.4},
-        {"learning_rate": (1e-3, 3e-3, 1e-2), "freeze": (0.2, 0.4)},
+        {"learning_rate": _TAUS, "freeze": (0.2, 0.4)},
         (3e-3, 0.4),
     ),
     Method(
         "LinBreg",
         {"optimizer": "LinBreg", "momentum": 0.9, "lam": 1.0, "ramp": 0.4},
-        {"learning_rate": (0.03, 0.1, 0.3), "freeze": (0.2, 0.4)},
+        {"learning_rate": (0.1, 0.3, 1.0), "freeze": (0.2, 0.4)},
         (0.1, 0.4),
     ),
     Method(
@@ -125,27 +126,27 @@ LENET_METHODS = (
     Method(
         "Lasso",
         {"optimizer": "Adam", "method": "lasso"},
-        {"lam": (1e-5, 1e-4, 1e-3), "learning_rate": (1e-3, 3e-3)},
-        (1e-4, 1e-3),
+        {"lam": (3e-5, 1e-4, 3e-4), "learning_rate": (3e-3, 1e-2)},
+        (1e-4, 3e-3),
     ),
     Method(
         "ProxGD",
         {"optimizer": "ProxGD", "method": "lasso"},
-        {"lam": (1e-4, 3e-4, 1e-3), "learning_rate": (0.1, 0.3)},
-        (3e-4, 0.1),
+        {"lam": (1e-4, 3e-4, 1e-3), "learning_rate": (0.3, 1.0)},
+        (3e-4, 0.3),
     ),
     Method(
         "STR",
         _SGD | {"method": "thresholds"},
         {
-            "learning_rate": (0.03, 0.1),
+            "learning_rate": (0.1, 0.3),
             "steering": (
-                {"start": -5.0, "decay": 1e-4},
-                {"start": -5.0, "decay": 3e-4},
                 {"start": -5.0, "decay": 1e-3},
+                {"start": -5.0, "decay": 3e-3},
+                {"start": -5.0, "decay": 1e-2},
             ),
         },
-        (0.1, {"start": -5.0, "decay": 3e-4}),
+        (0.1, {"start": -5.0, "decay": 3e-3}),
     ),
 )
 
