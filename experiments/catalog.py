@@ -246,6 +246,55 @@ _LENET = Recipe(
     schedule="cosine",
 )
 
+# --- Small and fast --------------------------------------------------------
+
+# Whole filters and units become 0, but no logit: each class needs its own.
+# The strength is small beside the weights, since it slows what turns a group.
+_UNITS: dict[str, Any] = {
+    "groups": {
+        "(conv|stem|block|dense).*kernel": {
+            "lam": 1.0,
+            "groups": "unit",
+            "alpha": 0.0,
+        },
+        "kernel": {"lam": 1.0, "alpha": 1.0},
+    },
+    "optimizer": "AdaBreg",
+    "learning_rate": 3e-3,
+    "lam": 1e-3,
+    "ramp": 0.3,
+    "freeze": 0.5,
+    "steering": {"distribution": "uniform"},
+}
+
+
+def _compact(
+    base: Recipe,
+    units: tuple[float, ...],
+    widths: tuple[float, ...],
+    singles: dict[str, Any],
+) -> tuple[Recipe, ...]:
+    """A dense network, narrower ones, and sparse ones to be compacted.
+
+    Args:
+        base: The dense one.
+        units: Densities at which whole units are left.
+        widths: Of narrower dense ones, as shares of its own.
+        singles: Changes for one of which single weights are left.
+    """
+    narrow = (
+        base.changed(label=f"Adam, width {w:g}", width=w * base.width)
+        for w in widths
+    )
+    whole = (
+        base.changed(
+            label=f"AdaBreg, {100 * d:g} % of units", density=d, **_UNITS
+        )
+        for d in units
+    )
+    return (base, *narrow, *whole, base.changed(optimizer="AdaBreg", **singles))
+
+
 EXPERIMENTS = {
     e.name: e
     for e in (
@@ -382,6 +431,54 @@ EXPERIMENTS = {
                 _QUARTER,
             )
             for model, title in (("resnet18", "ResNet-18"), ("vgg16", "VGG-16"))
+        ),
+        Experiment(
+            "compact-convnet",
+            "ConvNet on Fashion-MNIST, to be compacted",
+            "compact-convnet",
+            _compact(
+                _CONVNET_DENSE.changed(label="Adam", epochs=40),
+                (0.5, 0.35, 0.25),
+                (0.5, 0.35, 0.25),
+                {
+                    "label": "AdaBreg, 2.3 % of weights",
+                    "density": 0.023,
+                    "lam": 1.0,
+                },
+            ),
+            (0,),
+            {"epochs": 2},
+        ),
+        *(
+            Experiment(
+                f"compact-{model}",
+                f"{title} on CIFAR-10, to be compacted",
+                f"compact-{model}",
+                _compact(
+                    _CONVNET_DENSE.changed(
+                        label="Adam",
+                        model=model,
+                        data="cifar10",
+                        augment=True,
+                        width=0.25,
+                        epochs=10,
+                    ),
+                    units,
+                    widths,
+                    {
+                        "label": "AdaBreg, 10 % of weights",
+                        "density": 0.1,
+                        "lam": 1.0,
+                        "learning_rate": 3e-3,
+                    },
+                ),
+                (0,),
+                {"epochs": 2},
+            )
+            for model, title, units, widths in (
+                ("vgg16", "VGG-16, width 1/4", (0.5,), (0.5,)),
+                ("resnet18", "ResNet-18, width 1/4", (0.5,), (0.5,)),
+            )
         ),
         Experiment(
             "ablation-lenet",
