@@ -47,9 +47,25 @@ def _demo(options) -> int:
 
 
 def _bench(options) -> int:
+    # read by TensorFlow when it starts; one core, as the other runtimes
+    if options.what in ("inference", "zeros"):
+        os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     from experiments.bench import report
 
     report(options.what, options.out, options.repeats)
+    return 0
+
+
+def _publish(options) -> int:
+    from experiments import zoo
+
+    for saved in zoo.SAVED:
+        if not options.names or saved.name in options.names:
+            try:
+                print(zoo.publish(saved))
+            except (DatasetUnavailable, OSError, RuntimeError) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
     return 0
 
 
@@ -155,18 +171,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.set_defaults(run=_demo)
     bench = commands.add_parser(
-        "bench", help="time the optimizers against Keras' own"
+        "bench", help="time the optimizers, and networks where they are used"
     )
     bench.add_argument(
         "what",
-        choices=("step", "fit"),
-        help="an optimizer step alone, or whole trainings",
+        choices=("step", "fit", "inference", "zeros"),
+        help="an optimizer step alone; whole trainings; size and speed of "
+        "trained networks in every format; where zeros make networks faster",
     )
     bench.add_argument("--repeats", type=_positive, default=5)
     bench.add_argument(
         "--out", type=pathlib.Path, help="result file to write as well"
     )
     bench.set_defaults(run=_bench)
+    publish = commands.add_parser(
+        "publish",
+        help="put trained networks and their cards into saved_models",
+    )
+    publish.add_argument("names", nargs="*", metavar="NAME")
+    publish.set_defaults(run=_publish)
     listing = commands.add_parser(
         "list", help="what there is to run, and with which settings"
     )

@@ -11,7 +11,8 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from experiments import results, throughput
+from experiments import inference, results, throughput, zeros
+from experiments.reporting import inference as inference_tables
 from keras_bregman._table import table
 
 # the variables of a ResNet-18 with a 10-class head: 11 million weights
@@ -164,21 +165,34 @@ def _runner(mode, optimizer, variables, gradients):
     )
 
 
+# what a result file calls the rows of a benchmark
+_KEYS = {
+    "step": "steps",
+    "fit": "fits",
+    "inference": "inference",
+    "zeros": "zeros",
+}
+
+
 def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
     """Runs a benchmark and prints it; writes it to `out` if given.
 
     Args:
-        what: `"step"`, an optimizer step alone, or `"fit"`, whole trainings.
+        what: `"step"`, an optimizer step alone; `"fit"`, whole trainings;
+            `"inference"`, what trained networks cost where they are used; or
+            `"zeros"`, where zeros make something faster.
         out: Result file to write.
-        repeats: Measurements of each step or training.
+        repeats: Measurements of each.
     """
-    if what == "step":
-        rows, describe = step_costs(repeats), describe_steps
-    else:
-        rows, describe = throughput.measure(repeats), describe_fits
+    measure, describe = {
+        "step": (step_costs, describe_steps),
+        "fit": (throughput.measure, describe_fits),
+        "inference": (inference.experiments, describe_inference),
+        "zeros": (zeros.measure, describe_zeros),
+    }[what]
     result = {
         "backend": keras.config.backend(),
-        f"{what}s": rows,
+        _KEYS[what]: measure(repeats),
         **results.provenance(),
     }
     print(describe([result]))
@@ -223,4 +237,22 @@ def describe_fits(results: list[dict]) -> str:
     return table(
         ("fit", "optimizer", "backend", "examples/s", "of Adam's", "waiting"),
         rows,
+    )
+
+
+def describe_inference(results: list[dict]) -> str:
+    """Size and speed of networks, as a table over results."""
+    rows = [row for result in results for row in result["inference"]]
+    return _flat(inference_tables.sizes(rows))
+
+
+def describe_zeros(results: list[dict]) -> str:
+    """How many times as fast as the dense network, by density."""
+    rows = [row for result in results for row in result["zeros"]]
+    return _flat(inference_tables.zeros(rows))
+
+
+def _flat(made):
+    return table(
+        [head for _, heads in made.groups for head in heads], made.rows
     )

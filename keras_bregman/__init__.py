@@ -2,6 +2,7 @@
 
 from keras_bregman import callbacks, regularizers
 from keras_bregman.compaction import compact
+from keras_bregman.cost import flops
 from keras_bregman.exporting import export
 from keras_bregman.initializers import sparsify
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
@@ -18,6 +19,7 @@ __all__ = [
     "compact",
     "density",
     "export",
+    "flops",
     "load_sparse",
     "regularizers",
     "save_sparse",

@@ -8,18 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-
-def is_graph(model) -> bool:
-    """Whether a model is built, and does what its graph of layers says."""
-    if not isinstance(model, keras.Model) or not model.built:
-        return False
-    own = not type(model).call.__module__.startswith("keras.")
-    return not own and hasattr(graph_of(model), "_nodes_by_depth")
-
-
-def graph_of(model):
-    """The functional model that holds the graph of a Sequential one."""
-    return getattr(model, "_functional", model)
+from keras_bregman._graph import structure
 
 
 def difference(some, others) -> float:
@@ -47,22 +36,15 @@ def difference(some, others) -> float:
 def random_inputs(model: keras.Model, batch: int = 2, seed: int = 0):
     """Arrays in the structure of a functional or Sequential model's input.
 
-    Floats are normal. Integers, and whatever an embedding reads, are below the
-    size of the model's smallest embedding, or 0 and 1 without one. Axes of
-    unknown length get 32.
+    Floats are normal, bytes from 0 to 255 as in images. Other integers, and
+    whatever an embedding reads, are below the size of the model's smallest
+    embedding, or 0 and 1 without one. Axes of unknown length get 32.
     """
     generator = np.random.default_rng(seed)
     arrays = [
         _random(generator, tensor, model, batch) for tensor in model.inputs
     ]
     return keras.tree.pack_sequence_as(structure(model), arrays)
-
-
-def structure(model: keras.Model):
-    """How a functional or Sequential model's inputs are nested."""
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0]
-    return model.input
 
 
 def _random(generator, tensor, model, batch):
@@ -76,7 +58,8 @@ def _random(generator, tensor, model, batch):
     ]
     readers = [node.operation for node in _readers(tensor)]
     if "int" in dtype or any(table in readers for table in tables):
-        rows = min((table.input_dim for table in tables), default=2)
+        most = 256 if dtype == "uint8" else 2
+        rows = min((table.input_dim for table in tables), default=most)
         return generator.integers(0, rows, shape).astype(dtype)
     if dtype == "bool":
         return generator.random(shape) < 0.5

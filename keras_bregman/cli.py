@@ -111,9 +111,20 @@ def _inspect(options):
         ("kernel entries", f"{total.size:,}"),
         ("not 0", f"{total.nonzero:,} ({total.density:.2%})"),
         ("dead units", f"{total.dead_units:,} of {total.units:,}"),
+        *_flops(model),
         ("file", f"{size:,} bytes, {size / max(1, parameters):.2f} a weight"),
     ]
     print(table(("", str(options.file)), rows))
+
+
+def _flops(model):
+    from keras_bregman._graph import is_graph
+    from keras_bregman.cost import flops
+
+    if not is_graph(model):
+        return []
+    on = flops(model, zeros=False)
+    return [("FLOPs", f"{flops(model):,} ({on:,} without zeros)")]
 
 
 def _density(options):

@@ -17,7 +17,8 @@ import numpy as np
 from keras_bregman import _runtimes
 from keras_bregman._checks import check_all
 from keras_bregman._files import write_whole
-from keras_bregman._inputs import difference, is_graph, random_inputs, structure
+from keras_bregman._graph import is_graph, structure
+from keras_bregman._inputs import difference, random_inputs
 
 # the packages that write a format, and those that read it
 _PACKAGES = {
@@ -50,7 +51,8 @@ def export(
     "saved_model"  a folder for TensorFlow and TensorFlow Serving, with the
                    signature `serving_default`
     "litert"       a .tflite file for LiteRT. In float32 its kernels are stored
-                   and multiplied sparse where that makes the file smaller
+                   without zeros where that makes the file smaller; LiteRT
+                   fills them in again, and is no faster
     "onnx"         an .onnx file
 
     Args:

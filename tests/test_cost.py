@@ -1,9 +1,10 @@
-"""What a training costs, counted by hand beside."""
+"""What a model and a training cost, counted by hand beside."""
 
 import keras
 import numpy as np
 import pytest
 
+import keras_bregman as kb
 from experiments import cost, models
 from experiments.data import Inputs
 from experiments.recipes import Recipe
@@ -27,6 +28,30 @@ def test_a_convolution_is_used_at_every_position():
     kernel.assign(value)
     on, size = cost.multiplications(model)
     assert size - on == conv2 // 4
+    assert kb.flops(model) == 2 * size
+    assert kb.flops(model, zeros=False) == 2 * on
+
+
+def test_a_layer_computes_in_each_of_its_calls():
+    layers = keras.layers
+    inputs = keras.Input((9, 4))
+    shared = layers.Dense(5)
+    inner = keras.Sequential([keras.Input((7, 3)), layers.Conv1D(2, 3)])
+    x = layers.Conv1D(3, 3)(inputs)
+    x = layers.Concatenate()([inner(x), inner(x)])
+    x = layers.Conv1DTranspose(4, 2, strides=2, use_bias=False)(x)
+    x = layers.LSTM(6)(x)
+    outputs = [shared(x), shared(x)]
+    model = keras.Model(inputs, outputs)
+    conv, twice, up = 7 * 3 * 4 * 3, 2 * 5 * 3 * 3 * 2, 5 * 2 * 4 * 4
+    lstm, dense = 10 * (4 + 6) * 24, 2 * 6 * 5
+    assert kb.flops(model) == 2 * (conv + twice + up + lstm + dense)
+
+
+def test_no_flops_without_a_graph():
+    model = keras.Sequential([keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="`model` must be a built functional"):
+        kb.flops(model)
 
 
 def test_what_a_training_holds():

@@ -126,6 +126,17 @@ class Archive:
                 return row
         raise KeyError(f"{experiment} has no recipe called {label!r}")
 
+    def bench(self, name: str) -> dict[str, Any]:
+        """The result of a benchmark, empty if there is none."""
+        path = self._folder / "bench" / f"{name}.json"
+        try:
+            return results.read(path)
+        except FileNotFoundError:
+            return {}
+        except results.DamagedResult as error:
+            self.damaged[name_of(path)] = str(error)
+            return {}
+
     def _rows_of(self, name, scale):
         experiment = EXPERIMENTS[name]
         recipes, seeds = experiment.at(scale)

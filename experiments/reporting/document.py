@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.reporting import tables
+from experiments.reporting import inference, tables
 from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
@@ -60,6 +60,7 @@ def build(
     archive: Archive, verdicts: list[Verdict], drawn: list[Drawn]
 ) -> Document:
     """Puts everything in its place."""
+    inference_section = _inference(archive, drawn)
     troubles = [
         *(f"Damaged: {why}" for why in archive.damaged.values()),
         *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),
@@ -68,7 +69,7 @@ def build(
         _section(experiment, archive, drawn)
         for experiment in EXPERIMENTS.values()
     ]
-    return Document(verdicts, sections, troubles)
+    return Document(verdicts, [*sections, inference_section], troubles)
 
 
 def absent(document: Document) -> list[str]:
@@ -93,6 +94,20 @@ def _section(experiment: Experiment, archive, drawn):
             and (figure.images or figure.scale == "full")
         ],
     )
+
+
+def _inference(archive, drawn):
+    """What the networks to be compacted cost where they are used."""
+    parts: list[tuple[str, Table | None]] = []
+    for name, caption, build in (
+        ("inference", inference.SIZE_AND_SPEED, inference.sizes),
+        ("zeros", inference.ZEROS, inference.zeros),
+    ):
+        rows = inference.measured(archive, name)
+        missing = f"{caption} Not measured yet: bench {name}."
+        parts.append((caption, build(rows)) if rows else (missing, None))
+    figures = [figure for figure in drawn if figure.experiment == "inference"]
+    return Section(inference.TITLE, parts, figures)
 
 
 def _heading(name):

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.recipes import Recipe
-from experiments.reporting import architecture, autopsy, curves, tradeoff
+from experiments.reporting import (
+    architecture,
+    autopsy,
+    curves,
+    inference,
+    tradeoff,
+)
 from experiments.reporting.cells import Archive, Row
 from experiments.reporting.published import REPORT
 from experiments.reporting.tables import is_curve
@@ -159,7 +165,7 @@ SPECS = (
 
 def file_names() -> list[str]:
     """All files that figures can have."""
-    names = ["figure1", *(s.name for s in SPECS)]
+    names = ["figure1", "inference", *(s.name for s in SPECS)]
     names += [f"{s.name}-small" for s in SPECS]
     return [f"{name}.{suffix}" for name in names for suffix in ("png", "svg")]
 
@@ -177,6 +183,24 @@ def figure1() -> Drawn:
         note,
         [],
         *render(lambda: architecture.draw(layers), title),
+    )
+
+
+def of_inference(archive: Archive) -> Drawn:
+    """Accuracy over speed, from the benchmark's result."""
+    rows = inference.measured(archive, "inference")
+    return Drawn(
+        "inference",
+        inference.TITLE,
+        "inference",
+        "full",
+        "One seed." if rows else "Not measured yet.",
+        ["experiments/results/bench/inference.json"] if rows else [],
+        *(
+            render(lambda: inference.draw(rows), inference.TITLE)
+            if rows
+            else ({},)
+        ),
     )
 
 

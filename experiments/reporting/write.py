@@ -54,7 +54,11 @@ def write(
 def _contents(archive: Archive) -> dict[str, bytes]:
     """What is written, by name."""
     judged = verdicts.judge_all(archive)
-    drawn = [figures.figure1(), *figures.draw_all(archive)]
+    drawn = [
+        figures.figure1(),
+        *figures.draw_all(archive),
+        figures.of_inference(archive),
+    ]
     content = document.build(archive, judged, drawn)
     images = {
         f"figures/{figure.name}.{suffix}": image

@@ -10,7 +10,8 @@ import numpy as np
 from keras import ops
 
 from keras_bregman._checks import check_all
-from keras_bregman._inputs import difference, graph_of, is_graph, random_inputs
+from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
+from keras_bregman._inputs import difference, random_inputs
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import Call, Piece, pinned
@@ -110,7 +111,7 @@ def _compacted(model):
 def _rebuilt(model, made):
     """The graph of a functional model, of the layers that were made."""
     tensors: dict[int, Any] = {}
-    for node in _nodes(model):
+    for node in nodes_of(model):
         new = made[id(node.operation)]
         if not node.is_input:
             args, kwargs = node.arguments.fill_in(tensors)
@@ -142,7 +143,7 @@ def _trace(graph):
     channels: dict[int, Channels | None] = {
         id(tensor): pinned(tensor) for tensor in graph.inputs
     }
-    nodes = _nodes(graph)
+    nodes = nodes_of(graph)
     calls = Counter(id(node.operation) for node in nodes)
     pieces: dict[int, Piece] = {}
     for node in nodes:
@@ -170,15 +171,6 @@ def _trace(graph):
         classes.pin(channels[id(tensor)])
     _settle(classes, list(pieces.values()), list(channels.values()))
     return pieces
-
-
-def _nodes(graph):
-    """Every call of a layer, from the inputs on."""
-    return [
-        node
-        for depth in sorted(graph._nodes_by_depth, reverse=True)
-        for node in graph._nodes_by_depth[depth]
-    ]
 
 
 def _settle(classes, pieces, tensors):
@@ -260,7 +252,7 @@ def _has_gpu():
 
 def _rows(model, small, notes):
     """What every layer was and is."""
-    after = _layers(small)
+    after = layers_of(small)
     return [
         Row(
             name,
@@ -269,21 +261,5 @@ def _rows(model, small, notes):
             Size.of(*after[name]),
             notes.get(name, ""),
         )
-        for name, (layer, nodes) in _layers(model).items()
+        for name, (layer, nodes) in layers_of(model).items()
     ]
-
-
-def _layers(model, prefix=""):
-    """All layers that are no models and their calls, by their path."""
-    found: dict[str, tuple[keras.layers.Layer, list]] = {}
-    for node in _nodes(graph_of(model)):
-        layer = node.operation
-        if not isinstance(layer, keras.layers.Layer):
-            continue
-        if is_graph(layer):
-            inner = _layers(layer, f"{prefix}{layer.name}/")
-            for path, (part, calls) in inner.items():  # once for every call
-                found.setdefault(path, (part, []))[1].extend(calls)
-        else:
-            found.setdefault(prefix + layer.name, (layer, []))[1].append(node)
-    return found

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
 
 from keras_bregman._table import table
+from keras_bregman.cost import flops_of
 
 
 class Size(NamedTuple):
@@ -30,7 +30,7 @@ class Size(NamedTuple):
     def of(cls, layer, nodes) -> Size:
         return cls(
             layer.count_params(),
-            2 * multiplications(layer, nodes),
+            flops_of(layer, nodes),
             sum(_itemsize(w) * math.prod(w.shape) for w in layer.weights),
         )
 
@@ -88,33 +88,6 @@ class CompactionReport:
                 for row in [*self.rows, total]
             ],
         )
-
-
-def multiplications(layer: keras.layers.Layer, nodes: Sequence) -> int:
-    """Of one example's forward pass, by the kernels of a layer.
-
-    Args:
-        layer: The layer.
-        nodes: Its calls in the graph. An axis of unknown length counts as 1.
-    """
-    return sum(
-        _positions(layer, node) * math.prod(weight.shape)
-        for node in nodes
-        for weight in layer.weights
-        if weight.path.endswith("kernel")
-    )
-
-
-def _positions(layer, node):
-    """How often a kernel is used in a call."""
-    # a kernel is used where it is read, or else where it is written
-    reads = isinstance(layer, keras.layers.RNN) or (
-        "Transpose" in type(layer).__name__
-    )
-    shape = (node.input_tensors if reads else node.output_tensors)[0].shape
-    first = getattr(layer, "data_format", "") == "channels_first"
-    spatial = shape[2:] if first else shape[1:-1]
-    return math.prod(n or 1 for n in spatial)
 
 
 def _itemsize(weight):

@@ -1,0 +1,239 @@
+"""What a network costs where it is used: bytes on disk, time of a call.
+
+Every network is exported to each format and timed by the format's own runtime
+on one core, all in turn. What else a machine does only ever adds to a time, so
+the fastest of several measurements counts.
+"""
+
+from __future__ import annotations
+
+import gzip
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+import keras_bregman as kb
+from experiments import runner, zoo
+from experiments.catalog import EXPERIMENTS
+from experiments.data import load
+from experiments.reporting.cells import Archive
+
+BATCHES = (1, 64)
+_SHORTEST = 0.02  # seconds that a measurement takes at least
+
+Call = Callable[[], Any]
+
+
+class Format(NamedTuple):
+    """A way to write and to run a network.
+
+    Attributes:
+        title: In tables.
+        name: `format` of `keras_bregman.export`.
+        precision: Its `precision`.
+        file: Name of the file or folder that is written.
+        load: From the file and a batch of inputs to a call.
+    """
+
+    title: str
+    name: str
+    precision: str
+    file: str
+    load: Callable[[pathlib.Path, np.ndarray], Call]
+
+
+def _tensorflow(path, inputs):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    given = tf.constant(inputs)
+
+    serve = loaded.serve
+    return lambda: (loaded, serve(given))  # which holds what it reads
+
+
+def _litert(path, inputs):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=1)
+    (given,) = interpreter.get_input_details()
+    interpreter.resize_tensor_input(given["index"], inputs.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(given["index"], inputs)
+    return interpreter.invoke
+
+
+def _onnx(path, inputs):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path, options, providers=["CPUExecutionProvider"]
+    )
+    given = {session.get_inputs()[0].name: inputs}
+    return lambda: session.run(None, given)
+
+
+FORMATS = (
+    Format("TensorFlow", "saved_model", "float32", "saved", _tensorflow),
+    Format("LiteRT", "litert", "float32", "float32.tflite", _litert),
+    Format("LiteRT float16", "litert", "float16", "float16.tflite", _litert),
+    Format("LiteRT int8", "litert", "int8", "int8.tflite", _litert),
+    Format("ONNX Runtime", "onnx", "float32", "model.onnx", _onnx),
+)
+
+
+class Subject(NamedTuple):
+    """A network to measure.
+
+    Attributes:
+        network: Networks of one name are compared.
+        variant: Its name among them.
+        model: With one input.
+        images: For that input, 64 or more.
+        facts: What else its rows say.
+    """
+
+    network: str
+    variant: str
+    model: keras.Model
+    images: np.ndarray
+    facts: dict[str, Any]
+
+
+def measure(
+    subjects: list[Subject],
+    formats: tuple[Format, ...] = FORMATS,
+    repeats: int = 5,
+) -> list[dict[str, Any]]:
+    """Exports, checks and times networks.
+
+    Args:
+        subjects: The networks; the first of a name is what the others of
+            that name are held to.
+        formats: What each is exported to.
+        repeats: Measurements of every call.
+
+    Returns:
+        One dict for every network and format: `network`, `variant`, `format`,
+        `bytes` and `gzip` (of the files, raw and compressed), `milliseconds`
+        of a call with one example and `rate`, examples a second in batches of
+        64, `faster_1` and `faster_64`, how many times as fast as the first
+        variant in the same format, the outputs' relative `difference` from the
+        model's; and the subject's facts with its `flops`.
+
+    Raises:
+        RuntimeError: If an artifact answers otherwise than its model.
+    """
+    rows: list[dict[str, Any]] = []
+    calls: list[dict[int, Call]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for i, subject in enumerate(subjects):
+            for form in formats:
+                path = pathlib.Path(folder, str(i), form.file)
+                found = kb.export(
+                    subject.model,
+                    path,
+                    form.name,
+                    form.precision,
+                    subject.images,
+                )
+                raw, zipped = _sizes(path)
+                rows.append(
+                    {
+                        "network": subject.network,
+                        "variant": subject.variant,
+                        "format": form.title,
+                        "bytes": raw,
+                        "gzip": zipped,
+                        "flops": kb.flops(subject.model),
+                        "difference": found,
+                        **subject.facts,
+                    }
+                )
+                calls.append(
+                    {n: form.load(path, subject.images[:n]) for n in BATCHES}
+                )
+        seconds = fastest(calls, repeats)
+    first: dict[tuple[str, str], dict[int, float]] = {}
+    for row, took in zip(rows, seconds, strict=True):
+        reference = first.setdefault((row["network"], row["format"]), took)
+        row["milliseconds"] = 1000 * took[1]
+        row["rate"] = 64 / took[64]
+        for n in BATCHES:
+            row[f"faster_{n}"] = reference[n] / took[n]
+    return rows
+
+
+def experiments(repeats: int = 5) -> list[dict[str, Any]]:
+    """`measure` on all that is trained of the experiments on compaction."""
+    names = [name for name in EXPERIMENTS if name.startswith("compact-")]
+    return measure([s for n in names for s in subjects(n)], repeats=repeats)
+
+
+def subjects(experiment: str) -> list[Subject]:
+    """The networks of an experiment, sparse ones also when compacted.
+
+    The first seed of every recipe that has a result. Of dense networks, whose
+    values make no difference here, the start will do.
+
+    Raises:
+        FileNotFoundError: If a sparse network has not been trained.
+        DatasetUnavailable: If there are no images to calibrate int8 by.
+    """
+    found = []
+    archive = Archive()
+    for job in runner.plan([EXPERIMENTS[experiment]], "full", seeds=[0]):
+        recipe = job.recipe
+        row = archive.row(experiment, recipe.label, "full")
+        if not row.results:
+            continue
+        images = load(recipe.data).x_val[:100]
+        facts = {"accuracy": row.cell("test_accuracy").mean}
+        is_dense = recipe.optimizer in ("SGD", "Adam")
+        model = zoo.untrained(recipe) if is_dense else zoo.trained(job)
+
+        variants = {recipe.label: model}
+        if not is_dense:
+            variants[f"{recipe.label}, compact"] = kb.compact(model)
+        for variant, made in variants.items():
+            known = {**facts, "density": kb.density(made)}
+            found.append(Subject(recipe.model, variant, made, images, known))
+    return found
+
+
+def fastest(
+    calls: list[dict[int, Call]], repeats: int
+) -> list[dict[int, float]]:
+    """Seconds of every call, the fastest of some measurements in turn."""
+    seconds = [dict.fromkeys(group, float("inf")) for group in calls]
+    counts = [dict.fromkeys(group, 1) for group in calls]
+    for repeat in range(repeats + 1):
+        for group, best, count in zip(calls, seconds, counts, strict=True):
+            for n, call in group.items():
+                call()  # not in another network's cache
+                begun = time.perf_counter()
+                for _ in range(count[n]):
+                    call()
+                took = (time.perf_counter() - begun) / count[n]
+                if repeat:
+                    best[n] = min(best[n], took)
+                # the first round compiles, and says how long a call is
+                elif took < _SHORTEST:
+                    count[n] = round(_SHORTEST / took)
+    return seconds
+
+
+def _sizes(path):
+    files = [path] if path.is_file() else sorted(path.rglob("*"))
+    contents = [file.read_bytes() for file in files if file.is_file()]
+    return (
+        sum(map(len, contents)),
+        sum(len(gzip.compress(content)) for content in contents),
+    )

@@ -1,0 +1,140 @@
+"""What networks cost where they are used, from the benchmarks' results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from experiments.reporting.cells import Archive
+from experiments.reporting.curves import BLUE, GREY, ORANGE, RED
+from experiments.reporting.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Measured = list[dict[str, Any]]
+TITLE = "Inference: accuracy, size and speed of compacted networks"
+SHOWN = ("TensorFlow", "LiteRT", "ONNX Runtime")
+SIZE_AND_SPEED = (
+    "Size on disk, raw and compressed by gzip, and speed on one core, each "
+    "network held to the dense one in the same format: fastest of several "
+    "measurements, all networks in turn in one run."
+)
+ZEROS = (
+    "Random zeros instead of dead units: how many times as fast as the dense "
+    "network, one example on one core, by the share of weights that are not 0."
+)
+
+
+def sizes(rows: Measured) -> Table:
+    """Every network in every format."""
+    groups = [
+        ("", ("network", "test", "MFLOPs", "format", "kB", "gzip kB")),
+        ("one example", ("ms", "times as fast")),
+        ("batches of 64", ("a second", "times as fast")),
+    ]
+    return Table(
+        groups,
+        [
+            [
+                f"{row['network']}: {row['variant']}",
+                f"{row['accuracy']:.2f}",
+                f"{row['flops'] / 1e6:.2f}",
+                row["format"],
+                f"{row['bytes'] / 1000:,.0f}",
+                f"{row['gzip'] / 1000:,.0f}",
+                f"{row['milliseconds']:.3f}",
+                f"{row['faster_1']:.2f}",
+                f"{row['rate']:,.0f}",
+                f"{row['faster_64']:.2f}",
+            ]
+            for row in rows
+        ],
+        "-",
+    )
+
+
+def zeros(rows: Measured) -> Table:
+    """How much faster zeros make a network, by density."""
+    densities = list(dict.fromkeys(row["density"] for row in rows))
+    found: dict[tuple[str, str], dict[float, str]] = {}
+    for row in rows:
+        cells = found.setdefault((row["network"], row["way"]), {})
+        cells[row["density"]] = f"{row['faster']:.2f}"
+    return Table(
+        [
+            ("", ("network", "by")),
+            ("", tuple(f"{100 * density:g} %" for density in densities)),
+        ],
+        [
+            [*key, *(cells.get(density, "-") for density in densities)]
+            for key, cells in found.items()
+        ],
+        "-",
+    )
+
+
+def draw(rows: Measured) -> Figure:
+    """Accuracy over speed, a panel for each network and runtime."""
+    from matplotlib.figure import Figure
+
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    figure = Figure(
+        figsize=(9.0, 0.6 + 2.5 * len(networks)), layout="constrained"
+    )
+    axes = figure.subplots(
+        len(networks), len(SHOWN), sharey="row", squeeze=False
+    )
+    for network, line in zip(networks, axes, strict=True):
+        for runtime, axis in zip(SHOWN, line, strict=True):
+            _panel(
+                axis,
+                [
+                    row
+                    for row in rows
+                    if row["network"] == network and row["format"] == runtime
+                ],
+            )
+            axis.set_title(f"{network}, {runtime}")
+        line[0].set_ylabel("test accuracy in %")
+    for axis in axes[-1]:
+        axis.set_xlabel("times as fast as dense, batches of 64")
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=len(labels)
+    )
+    return figure
+
+
+def _panel(axis, rows):
+    kinds = (
+        ("dense, several widths", GREY, "o-", lambda v: "of " not in v),
+        ("units, as trained", ORANGE, "^", _is("of units")),
+        ("units, compacted", RED, "o-", _is("of units, compact")),
+        ("weights, as trained", BLUE, "v", _is("of weights")),
+        ("weights, compacted", BLUE, "s", _is("of weights, compact")),
+    )
+    for label, colour, style, takes in kinds:
+        points = sorted(
+            (row["faster_64"], row["accuracy"])
+            for row in rows
+            if takes(row["variant"])
+        )
+        if points:
+            axis.plot(
+                *zip(*points, strict=True),
+                style,
+                color=colour,
+                markersize=4.5,
+                label=label,
+            )
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_formatter("{x:g}")
+
+
+def _is(ending):
+    return lambda variant: variant.endswith(ending)
+
+
+def measured(archive: Archive, name: str) -> Measured:
+    """The rows of a benchmark, none if it has not been run."""
+    return archive.bench(name).get(name, [])

@@ -1,0 +1,178 @@
+"""The trained networks of `saved_models/`, and what their cards say."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any, NamedTuple
+
+import keras
+
+import keras_bregman as kb
+from experiments import probes, results, runner
+from experiments.catalog import EXPERIMENTS
+from experiments.data import Dataset, load, noise
+from experiments.recipes import Recipe
+from experiments.reporting.cells import name_of
+
+FOLDER = results.ROOT / "saved_models"
+
+
+class Saved(NamedTuple):
+    """A run whose network is published.
+
+    Attributes:
+        name: Of its files.
+        experiment: Name of the experiment.
+        label: Of the recipe.
+        scale: `"full"` or `"small"`.
+        seed: With which seed.
+    """
+
+    name: str
+    experiment: str
+    label: str
+    scale: str = "full"
+    seed: int = 0
+
+    @property
+    def job(self) -> runner.Job:
+        (job,) = runner.plan(
+            [EXPERIMENTS[self.experiment]],
+            self.scale,
+            [self.seed],
+            [self.label],
+        )
+        return job
+
+    @property
+    def command(self) -> str:
+        """What trains it."""
+        scale = "" if self.scale == "full" else f" --scale {self.scale}"
+        return (
+            f"python -m experiments run {self.experiment}{scale} "
+            f'--only "{self.label}" --seeds {self.seed}'
+        )
+
+
+SAVED: tuple[Saved, ...] = ()
+
+
+def trained(job: runner.Job) -> keras.Model:
+    """A run's network in float32, as it was trained here or is published.
+
+    Raises:
+        FileNotFoundError: If it is neither.
+    """
+    published = [FOLDER / f"{s.name}.kbs" for s in SAVED if s.job == job]
+    for file in [job.network, *published]:
+        if file.exists():
+            return kb.load_sparse(file, untrained(job.recipe))
+    raise FileNotFoundError(
+        f"There is no trained network {job.network}. Train it by `python -m "
+        f"experiments run {job.experiment} --scale {job.scale} --only "
+        f'"{job.recipe.label}"`.'
+    )
+
+
+def untrained(recipe: Recipe) -> keras.Model:
+    """A recipe's network at its start, to be used in float32."""
+    dataset = noise(recipe.data, 1)
+    return recipe.changed(precision="float32").build_model(dataset, seed=0)
+
+
+def publish(saved: Saved, folder: pathlib.Path = FOLDER) -> str:
+    """Writes a run's network and its card, and says how good it is.
+
+    Raises:
+        FileNotFoundError: If the run or its network is not there.
+        DatasetUnavailable: If the test images are not.
+        RuntimeError: If the network's accuracy is not the run's.
+    """
+    job = saved.job
+    result = results.read(job.result)
+    dataset = load(job.recipe.data)
+    model = trained(job)
+    accuracy = accuracy_of(model, dataset)
+    # trained in bfloat16 it may take an image or two for something else
+    if abs(accuracy - result["test"]["accuracy"]) > 2e-3:
+        raise RuntimeError(
+            f"{job.network} has a test accuracy of {accuracy:.4f}, its result "
+            f"file says {result['test']['accuracy']:.4f}: they are not of one "
+            f"training. Delete both and repeat it: {saved.command}"
+        )
+    file = folder / f"{saved.name}.kbs"
+    folder.mkdir(parents=True, exist_ok=True)
+    kb.save_sparse(model, file)
+    card = _card(saved, job.recipe, file, accuracy)
+    (folder / f"{saved.name}.md").write_text(card)
+    return f"{file}: {accuracy:.2%}, {file.stat().st_size:,} bytes"
+
+
+def accuracy_of(model: keras.Model, dataset: Dataset) -> float:
+    """On the test split."""
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(loss=loss, metrics=["accuracy"])
+    scores = probes.evaluate(model, dataset.x_test, dataset.y_test)
+    return float(scores["accuracy"])
+
+
+def _card(saved, recipe, file, accuracy):
+    model = kb.load_sparse(file)
+    _, report = kb.compact(model, return_report=True)
+    height, width, channels = model.input.shape[1:]
+    dense = 4 * model.count_params()
+    facts: list[tuple[str, Any]] = [
+        ("test accuracy", f"{accuracy:.2%}"),
+        ("weights that are not 0", f"{kb.density(model):.2%}"),
+        ("parameters", f"{model.count_params():,}"),
+        (
+            "file",
+            f"{file.stat().st_size:,} bytes, 1/"
+            f"{dense / file.stat().st_size:.0f} of the dense float32 weights",
+        ),
+        (
+            "FLOPs an image",
+            f"{kb.flops(model):,}; {kb.flops(model, zeros=False):,} without "
+            "zeros",
+        ),
+        (
+            "after `compact`",
+            f"{report.after.parameters:,} parameters, "
+            f"{report.after.flops:,} FLOPs",
+        ),
+        ("trained on", f"{recipe.data}, {recipe.epochs} epochs"),
+        ("optimizer", f"{recipe.optimizer}, tau {recipe.learning_rate:g}"),
+        ("seed", saved.seed),
+        ("result file", f"`{name_of(saved.job.result)}`"),
+    ]
+    return f"""# {saved.name}
+
+{recipe.model}, width {recipe.width:g}, trained sparse by `keras_bregman` and
+stored without its zeros.
+
+```python
+import keras_bregman
+
+model = keras_bregman.load_sparse("saved_models/{file.name}")
+```
+
+It takes images as they come, uint8 of shape (n, {height}, {width}, {channels}),
+0 to 255, and answers with {model.output.shape[-1]} logits.
+
+{_markdown(facts)}
+
+Trained by
+
+```sh
+{saved.command}
+```
+
+It knows the images of {recipe.data} and no others, and has been tested on the
+official test split only: not for photographs from elsewhere, and not to decide
+about people.
+"""
+
+
+def _markdown(facts):
+    lines = ["| | |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {a} | {b} |" for a, b in facts)])
