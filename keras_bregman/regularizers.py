@@ -149,6 +149,12 @@ class GroupLasso(Regularizer):
     n_g is the number of weights in group g. P is the ball of radius
     lam sqrt(n_g) in every group.
 
+    In a Bregman optimizer lambda also slows what turns a group: a step across
+    x_g moves it by |x_g| / (|x_g| + delta lam sqrt(n_g)) of what it would
+    without. Choose lambda small beside the weights' root mean square (1e-3
+    with `callbacks.TargetDensity`, which raises it as needed). Leave the last
+    layer out, whose units are the classes.
+
     Args:
         lam: Strength lambda, a finite float, 0 or greater.
         groups: What makes a group: `"unit"`, all weights that feed one output

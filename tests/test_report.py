@@ -570,3 +570,48 @@ def test_the_digest_has_the_larger_scale_and_no_run_twice(tmp_path):
 def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):
     content = document.build(Archive(tmp_path), [], [])
     assert markdown.render(content).endswith("Nothing.\n")
+
+
+def test_what_networks_cost_is_told_from_the_benchmarks_file(
+    tmp_path, no_images
+):
+    def sections():
+        archive = Archive(tmp_path)
+        drawn = [figures.of_inference(archive)]
+        return document.build(archive, [], drawn).sections[-1]
+
+    empty = sections()
+    assert [table for _, table in empty.tables] == [None, None]
+    assert "Not measured yet: bench inference." in empty.tables[0][0]
+    assert not empty.figures[0].images
+    row = {
+        "network": "convnet",
+        "variant": "Adam",
+        "format": "LiteRT",
+        "accuracy": 91.234,
+        "flops": 15_220_000,
+        "bytes": 950_680,
+        "gzip": 880_027,
+        "milliseconds": 0.139,
+        "rate": 6759.0,
+        "faster_1": 1.0,
+        "faster_64": 3.3,
+    }
+    zeros = [
+        {"network": "a layer", "way": "LiteRT", "density": d, "faster": f}
+        for d, f in ((1.0, 1.0), (0.05, 1.4))
+    ]
+    folder = tmp_path / "bench"
+    results.save({"inference": [row]}, folder / "inference.json")
+    results.save({"zeros": zeros}, folder / "zeros.json")
+    (_, sizes), (_, faster) = sections().tables
+    assert sizes.rows == [
+        ["convnet: Adam", "91.23", "15.22", "LiteRT", "951", "880"]
+        + ["0.139", "1.00", "6,759", "3.30"]
+    ]
+    assert faster.groups[1] == ("", ("100 %", "5 %"))
+    assert faster.rows == [["a layer", "LiteRT", "1.00", "1.40"]]
+    (folder / "zeros.json").write_text("{}")
+    archive = Archive(tmp_path)
+    document.build(archive, [], [])
+    assert "bench/zeros.json is damaged" in str(archive.damaged)

@@ -41,7 +41,8 @@ class TargetDensity(keras.callbacks.Callback):
     validation and at the end of every epoch. The strengths given to the
     regularizers matter only relative to each other, within
     `distribution="global"`: a kernel under twice the strength needs dual
-    variables twice as large.
+    variables twice as large. Those of groups should be small, see
+    `regularizers.GroupLasso`.
 
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
