@@ -47,6 +47,7 @@ setup(
         "experiments": experiments,
         "tune": tune,
         "export": export,
+        "plot": ["matplotlib"],
         "test": test,
         "dev": [*test, "mypy", "ruff"],
     },

@@ -38,6 +38,11 @@ class Regularized(NamedTuple):
     lam: keras.Variable
     state: list[keras.Variable]
 
+    @property
+    def dual(self) -> keras.Variable | None:
+        """The dual variable; ProxGD has none."""
+        return self.state[0] if self.state else None
+
     def present(self, dtype) -> Shrink:
         """The shrinkage at the present strength."""
         return dataclasses.replace(self.shrink, lam=ops.cast(self.lam, dtype))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 
 import keras
+import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman.callbacks.wrappers import regularized
+from keras_bregman.kernels import kernels
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -20,10 +23,18 @@ class SparsityLogger(keras.callbacks.Callback):
     |---|---|
     | `density` | share of all kernel entries that are not 0, in [0, 1] |
     | `dead_units` | share of output units all of whose weights are 0 |
-    | `density/PATH` | density of one kernel, with `per_layer=True` |
+
+    With `per_layer=True` also
+
+    | key | figure |
+    |---|---|
+    | `flips` | share of entries switched on or off since the last epoch |
+    | `density/PATH`, `dead_units/PATH`, `flips/PATH` | those of one kernel |
+    | `lambda/PATH` | its strength, if it is regularized |
+    | `dual/PATH` | root mean square of its dual variable, if it has one |
 
     Args:
-        per_layer: Whether to log every kernel's density too.
+        per_layer: Whether to log what each kernel does too.
 
     Raises:
         FloatingPointError: At the end of an epoch in which a kernel became
@@ -33,6 +44,7 @@ class SparsityLogger(keras.callbacks.Callback):
     def __init__(self, per_layer: bool = False):
         super().__init__()
         self.per_layer = per_layer
+        self._before: dict[str, np.ndarray] = {}
 
     def set_model(self, model):
         super().set_model(model)
@@ -49,6 +61,10 @@ class SparsityLogger(keras.callbacks.Callback):
             others = [c for c in caller.callbacks if c is not self]
             caller.callbacks = [self, *others]
 
+    def on_train_begin(self, logs=None):
+        if self.per_layer:
+            self._before = self._supports()
+
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
             return
@@ -59,3 +75,31 @@ class SparsityLogger(keras.callbacks.Callback):
         if self.per_layer:
             for entry in counts:
                 logs[f"density/{entry.path}"] = entry.density
+                dead = entry.dead_units / entry.units
+                logs[f"dead_units/{entry.path}"] = dead
+            self._log_flips(logs, total.size)
+            self._log_strengths(logs)
+
+    def _log_flips(self, logs, size):
+        now, flips = self._supports(), 0
+        for path, support in now.items():
+            changed = support != self._before.get(path, support)
+            logs[f"flips/{path}"] = float(changed.mean())
+            flips += int(changed.sum())
+        logs["flips"] = flips / size
+        self._before = now
+
+    def _log_strengths(self, logs):
+        for entry in regularized(self.model):
+            logs[f"lambda/{entry.name}"] = float(entry.lam)
+            if entry.dual is not None:
+                v = keras.ops.convert_to_numpy(entry.dual).astype("float64")
+                rms = float(np.sqrt(np.mean(np.square(v))))
+                logs[f"dual/{entry.name}"] = rms
+
+    def _supports(self):
+        """By path, which entries of a kernel are on."""
+        return {
+            kernel.path: keras.ops.convert_to_numpy(kernel.variable) != 0
+            for kernel in kernels(self.model)
+        }

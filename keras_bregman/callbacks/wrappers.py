@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keras
 
+from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
+
 
 def inner_optimizers(optimizer) -> list:
     """The optimizers that hold the state, without Keras' wrappers."""
@@ -12,3 +14,13 @@ def inner_optimizers(optimizer) -> list:
     if hasattr(optimizer, "optimizers"):  # keras.optimizers.MultiOptimizer
         return list(optimizer.optimizers)
     return [optimizer]
+
+
+def regularized(model) -> list[Regularized]:
+    """The regularized variables of a model's optimizers, as far as built."""
+    return [
+        entry
+        for optimizer in inner_optimizers(model.optimizer)
+        if isinstance(optimizer, ProximalOptimizer) and optimizer.built
+        for entry in optimizer.regularized()
+    ]

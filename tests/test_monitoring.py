@@ -1,0 +1,222 @@
+"""What a training is seen to do: logs, warnings, histograms, pictures."""
+
+import io
+import itertools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from helpers import compiled, mlp, train
+from keras import layers
+
+import keras_bregman as kb
+from keras_bregman import plots
+from keras_bregman.callbacks import LiveView, SparsityLogger, SparsityWatch
+
+
+def _started(optimizer, density=0.3, **how):
+    model = compiled(optimizer)
+    kb.sparsify(model, density, seed=0, **how)
+    return model
+
+
+class TestPerLayer:
+    def test_flips_are_the_entries_that_changed_sides(self):
+        model = _started(kb.AdaBreg(0.02, 0.05))
+        kernel = model.get_layer("hidden").kernel
+        masks = [keras.ops.convert_to_numpy(kernel) != 0]
+
+        class Keep(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                kernel = self.model.get_layer("hidden").kernel
+                masks.append(keras.ops.convert_to_numpy(kernel) != 0)
+
+        callbacks = [SparsityLogger(per_layer=True), Keep()]
+        history = train(model, 4, callbacks=callbacks).history
+        wanted = [(a != b).mean() for a, b in itertools.pairwise(masks)]
+        assert history["flips/net/hidden/kernel"] == pytest.approx(wanted)
+        assert max(wanted) > 0
+        sizes = {"net/hidden/kernel": 48, "net/out/kernel": 16}
+        for i, share in enumerate(history["flips"]):
+            parts = [n * history[f"flips/{p}"][i] for p, n in sizes.items()]
+            assert share == pytest.approx(sum(parts) / 64)
+
+    def test_strengths_and_duals_of_what_is_regularized(self):
+        model = _started(
+            kb.LinBreg(0.05, regularizer={"hidden/kernel": 0.25}), 0.5
+        )
+        callbacks = [SparsityLogger(per_layer=True)]
+        history = train(model, 2, callbacks=callbacks).history
+        assert history["lambda/net/hidden/kernel"] == [0.25, 0.25]
+        (entry,) = model.optimizer.regularized()
+        dual = keras.ops.convert_to_numpy(entry.dual)
+        rms = np.sqrt(np.mean(np.square(dual)))
+        assert history["dual/net/hidden/kernel"][-1] == pytest.approx(rms)
+        assert "lambda/net/out/kernel" not in history
+
+    def test_without_our_optimizer_there_are_no_strengths(self):
+        model = compiled(keras.optimizers.SGD(0.1))
+        history = train(
+            model, 1, callbacks=[SparsityLogger(per_layer=True)]
+        ).history
+        assert history["density/net/hidden/kernel"] == [1.0]
+        assert not any(key.startswith(("lambda", "dual")) for key in history)
+
+
+class TestWatch:
+    def warned(self, model, epochs=2):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            train(model, epochs, callbacks=[SparsityWatch()])
+        return [
+            str(w.message)
+            for w in found
+            if w.category is UserWarning and "weight" in str(w.message)
+        ]
+
+    def test_all_is_switched_on_in_a_few_steps(self):
+        model = _started(kb.AdaBreg(0.5, 0.05), 0.2, method="balanced")
+        (text,) = self.warned(model, 12)
+        assert "of the weights are on after 10 steps" in text
+        assert "learning rate (0.5) is too large against lambda (0.05)" in text
+        assert "TargetDensity" in text
+
+    def test_nothing_is_ever_switched_on(self):
+        model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
+        assert self.warned(model, 99) == []
+        (text,) = self.warned(model, 120)
+        assert "No weight was switched on" in text
+        assert "Lower lambda" in text
+
+    def test_a_layer_is_dead(self):
+        model = compiled(kb.LinBreg(0.01, 0.5))
+        model.get_layer("out").kernel.assign(np.zeros((8, 2)))
+        texts = self.warned(model)
+        assert any("All weights of net/out/kernel are 0" in t for t in texts)
+
+    def test_a_training_that_goes_well_is_left_alone(self):
+        model = _started(kb.LinBreg(0.05, 0.05), 0.3, method="balanced")
+        assert self.warned(model, 120) == []
+        assert self.warned(compiled(keras.optimizers.Adam())) == []
+
+    def test_a_target_density_raises_no_alarm(self):
+        model = compiled(kb.AdaBreg(0.01, 1.0))
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            target = kb.callbacks.TargetDensity(0.3)
+            train(model, 4, callbacks=[target, SparsityWatch()])
+        assert not [w for w in found if "weights" in str(w.message)]
+
+
+class TestLiveView:
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    def test_a_line_an_epoch_where_nothing_can_be_redrawn(self):
+        out = io.StringIO()
+        train(_started(kb.LinBreg(0.05, 0.05)), 3, callbacks=[LiveView(out)])
+        lines = out.getvalue().splitlines()
+        assert [line.split("  ")[0] for line in lines] == [
+            f"epoch {i}/3" for i in (1, 2, 3)
+        ]
+        assert all("loss" in line and "density" in line for line in lines)
+
+    def test_each_epoch_replaces_the_last_on_a_terminal(self):
+        out = self.Terminal()
+        model = _started(kb.LinBreg(0.05, 0.05))
+        train(model, 2, callbacks=[LiveView(out)])
+        first, second = out.getvalue().split("\x1b[3F\x1b[J")
+        assert len(first.splitlines()) == len(second.splitlines()) == 3
+        shares = {c.path: f"{c.density:.2%}" for c in kb.sparsity.count(model)}
+        for path, share in shares.items():
+            (line,) = (ln for ln in second.splitlines() if path in ln)
+            assert share in line
+            assert "lambda 0.05" in line
+
+    def test_a_bar_is_empty_only_if_the_kernel_is(self):
+        out = self.Terminal()
+        model = mlp()
+        kernel = np.zeros((6, 8))
+        kernel[0, 0] = 1
+        model.layers[0].kernel.assign(kernel)
+        model.layers[1].kernel.assign(np.zeros((8, 2)))
+        view = LiveView(out)
+        model.compile(kb.LinBreg(0.1, 0.1), "mse")
+        view.set_model(model)
+        view.set_params({"epochs": 1})
+        view.on_train_begin()
+        view.on_epoch_end(0, {})
+        _, one, none = out.getvalue().splitlines()
+        assert one.count("█") == 1
+        assert none.count("█") == 0
+
+
+@pytest.mark.tensorflow
+def test_histograms_reach_tensorboard(tmp_path):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    model = _started(kb.AdaBreg(0.02, 0.05))
+    board = kb.callbacks.SparsityBoard(tmp_path, every=2)
+    train(model, 4, callbacks=[board])
+    events = event_accumulator.EventAccumulator(
+        str(tmp_path / "sparsity"), size_guidance={"tensors": 0}
+    )
+    events.Reload()
+    tags = set(events.Tags()["tensors"])
+    paths = ("net/hidden/kernel", "net/out/kernel")
+    assert tags == {f"{k}/{p}" for k in ("dual", "weights") for p in paths}
+    steps = [e.step for e in events.Tensors("dual/net/hidden/kernel")]
+    assert steps == [0, 2]
+    with pytest.raises(ValueError, match="`every` must be 1 or greater"):
+        kb.callbacks.SparsityBoard(tmp_path, every=0)
+
+
+def test_a_board_without_tensorflow_says_so(tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match="pip install tensorflow"):
+        kb.callbacks.SparsityBoard(tmp_path)
+
+
+class TestPictures:
+    def network(self):
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 3)),
+                layers.Conv2D(5, 3, name="conv"),
+                layers.DepthwiseConv2D(3, depth_multiplier=2, name="depthwise"),
+                layers.Flatten(),
+                layers.Dense(4, name="dense"),
+            ]
+        )
+        kb.sparsify(model, 0.3, seed=0)
+        return model
+
+    @pytest.mark.parametrize(
+        "draw", [plots.draw_density, plots.draw_masks, plots.draw_filters]
+    )
+    def test_any_model(self, draw, tmp_path):
+        draw(self.network(), tmp_path / "picture.png")
+        draw(self.network(), tmp_path / "picture.svg")
+        png = (tmp_path / "picture.png").read_bytes()
+        assert png.startswith(b"\x89PNG")
+        assert b"<svg" in (tmp_path / "picture.svg").read_bytes()
+
+    def test_a_mask_has_a_column_for_each_unit(self):
+        found = {k.layer.name: k for k in kb.kernels.kernels(self.network())}
+        kernel = found["conv"]
+        value = keras.ops.convert_to_numpy(kernel.variable)
+        matrix = plots._by_unit(kernel)
+        np.testing.assert_array_equal(matrix, value.reshape(27, 5))
+        assert plots._by_unit(found["depthwise"]).shape == (9, 10)
+
+    def test_filters_are_those_of_a_convolution(self, tmp_path):
+        model = self.network()
+        plots.draw_filters(model, tmp_path / "d.png", "depthwise")
+        with pytest.raises(ValueError, match="`layer` must be a layer with a"):
+            plots.draw_filters(model, tmp_path / "d.png", "dense")
+        with pytest.raises(ValueError, match="`layer` must be a layer with a"):
+            plots.draw_filters(mlp(), tmp_path / "d.png")
