@@ -1,6 +1,7 @@
 # make demo   trains five optimizers from 1 % of the weights and compares them
 # make test   runs the tests on every backend
 # make lint   checks style and types
+# make docs   builds the documentation into build/site
 # make bench  times the optimizers against Keras' own
 # make experiments  lists every table and figure there is to train
 # make report       writes them from the result files
@@ -26,8 +27,9 @@ test_ready := $(VENV)/.ready-test-$(subst $(comma),-,$(extras))
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 	-c requirements/pins.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo test lint bench experiments report clean
+.PHONY: demo test lint docs bench experiments report clean
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -48,6 +50,9 @@ lint: $(test_ready)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+docs: $(test_ready)
+	KERAS_BACKEND=$(firstword $(BACKENDS)) $(VENV)/bin/mkdocs build -q --strict
 
 bench: $(test_ready)
 	@set -e; for backend in $(BACKENDS); do \

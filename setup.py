@@ -26,6 +26,7 @@ tune = [
     "six",
     "tensorboard",
 ]
+docs = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
 export = ["ai-edge-litert>=2.3", "onnxruntime", "tf2onnx"]
 
 setup(
@@ -49,7 +50,8 @@ setup(
         "export": export,
         "plot": ["matplotlib"],
         "test": test,
-        "dev": [*test, "mypy", "ruff"],
+        "docs": docs,
+        "dev": [*test, *docs, "mypy", "ruff"],
     },
     entry_points={"console_scripts": ["keras-bregman=keras_bregman.cli:main"]},
     classifiers=[
