@@ -16,6 +16,7 @@ from keras import ops
 from keras_bregman import regularizers
 from keras_bregman._checks import check_expression, check_number
 from keras_bregman._fusion import densify, fuse
+from keras_bregman._numbers import number
 from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import path_of
@@ -312,7 +313,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     path,
                     tuple(variable.shape),
                     *(shrink.describe() if shrink else ("-", "-")),
-                    "-" if lam is None else f"{float(lam):g}",
+                    "-" if lam is None else f"{number(lam):g}",
                 )
             )
         print_fn(
@@ -365,10 +366,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         ):
             if shrink is None or lam is None:
                 continue
-            if not 0 <= float(lam) < math.inf:
+            if not 0 <= number(lam) < math.inf:
                 warnings.warn(
                     f"The state loaded into {type(self).__name__} holds "
-                    f"lambda={float(lam):g}: it comes from another optimizer. "
+                    f"lambda={number(lam):g}: it comes from another optimizer. "
                     f"lambda is set back to {shrink.regularizer.lam:g}.",
                     stacklevel=2,
                 )

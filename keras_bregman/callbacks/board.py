@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_bregman._checks import check_all
+from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import regularized
 
 
@@ -58,7 +59,7 @@ class SparsityBoard(keras.callbacks.Callback):
                 weights = keras.ops.convert_to_numpy(entry.variable)
                 on = weights[weights != 0].astype("float32")
                 self._summary.histogram(f"weights/{entry.name}", on)
-                lam = float(entry.lam)
+                lam = number(entry.lam)
                 if entry.dual is not None and lam:
                     v = keras.ops.convert_to_numpy(entry.dual)
                     scaled = (v / lam).astype("float32")

@@ -7,6 +7,7 @@ import sys
 import keras
 
 from keras_bregman import sparsity
+from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import regularized
 
 _WIDTH = 24
@@ -52,7 +53,7 @@ class LiveView(keras.callbacks.Callback):
         file.flush()
 
     def _bars(self, counts):
-        lambdas = {e.name: float(e.lam) for e in regularized(self.model)}
+        lambdas = {e.name: number(e.lam) for e in regularized(self.model)}
         width = max(len(c.path) for c in counts)
         for c in counts:
             # a kernel with anything left shows something

@@ -7,6 +7,7 @@ import math
 import keras
 
 from keras_bregman._checks import check_all
+from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import inner_optimizers
 
 
@@ -103,13 +104,13 @@ class PlateauDecay(keras.callbacks.Callback):
         if self.bad_epochs > self.patience:
             self.bad_epochs = 0
             for optimizer in optimizers:
-                rate = float(optimizer.learning_rate)
+                rate = number(optimizer.learning_rate)
                 new = max(rate * self.factor, self.min_lr)
                 if new < rate:
                     optimizer.learning_rate = new
                     if self.verbose:
                         print(f"\nEpoch {epoch + 1}: learning rate {new:g}")
-        logs["learning_rate"] = float(optimizers[0].learning_rate)
+        logs["learning_rate"] = number(optimizers[0].learning_rate)
 
     def _is_better(self, value):
         if self.mode == "min":

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import regularized
 from keras_bregman.kernels import kernels
 
@@ -91,7 +92,7 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def _log_strengths(self, logs):
         for entry in regularized(self.model):
-            logs[f"lambda/{entry.name}"] = float(entry.lam)
+            logs[f"lambda/{entry.name}"] = number(entry.lam)
             if entry.dual is not None:
                 v = keras.ops.convert_to_numpy(entry.dual).astype("float64")
                 rms = float(np.sqrt(np.mean(np.square(v))))

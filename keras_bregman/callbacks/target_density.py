@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check_all
+from keras_bregman._numbers import number
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import Regularized, check_finite
 from keras_bregman.callbacks.wrappers import inner_optimizers
@@ -248,7 +249,7 @@ class TargetDensity(keras.callbacks.Callback):
         left = 0.0
         if self.ramp:
             left = max(0.0, 1 - self._position() / self.ramp)
-        begun_at = float(self._optimizers()[0].initial_density)
+        begun_at = number(self._optimizers()[0].initial_density)
         return self.density + (begun_at - self.density) * left**3
 
     def _scopes(self):
@@ -317,7 +318,7 @@ def _make_exact(scope, wanted):
 
 def _feed_back(scope, factor):
     for c in scope:
-        lam = float(c.entry.lam) * min(2.0, max(0.5, factor))
+        lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
         c.optimizer.rethreshold(c.entry, lam)
 
 

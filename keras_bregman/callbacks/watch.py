@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import inner_optimizers, regularized
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
@@ -102,18 +103,18 @@ class SparsityWatch(keras.callbacks.Callback):
 
     def _rates(self):
         optimizers = inner_optimizers(self.model.optimizer)
-        return ", ".join(f"{float(o.learning_rate):g}" for o in optimizers)
+        return ", ".join(f"{number(o.learning_rate):g}" for o in optimizers)
 
     def _lambdas(self):
-        lambdas = {float(entry.lam) for entry in regularized(self.model)}
+        lambdas = {number(entry.lam) for entry in regularized(self.model)}
         return ", ".join(f"{lam:g}" for lam in sorted(lambdas)) or "none"
 
 
 def _share_of_threshold(entry):
     """How far the most eager of the weights that are off has come."""
-    if entry.dual is None or not float(entry.lam):
+    if entry.dual is None or not number(entry.lam):
         return 0.0
     dual = keras.ops.convert_to_tensor(entry.dual)
     critical = keras.ops.convert_to_numpy(entry.shrink.critical(dual))
     off = keras.ops.convert_to_numpy(entry.variable) == 0
-    return float(np.max(critical, where=off, initial=0.0)) / float(entry.lam)
+    return float(np.max(critical, where=off, initial=0.0)) / number(entry.lam)
