@@ -59,6 +59,15 @@ def _bench(options) -> int:
 def _publish(options) -> int:
     from experiments import zoo
 
+    unknown = set(options.names) - {saved.name for saved in zoo.SAVED}
+    if unknown:
+        known = ", ".join(saved.name for saved in zoo.SAVED)
+        print(
+            f"error: no network is called {', '.join(sorted(unknown))}; there "
+            f"are {known}",
+            file=sys.stderr,
+        )
+        return 2
     for saved in zoo.SAVED:
         if not options.names or saved.name in options.names:
             try:
@@ -188,7 +197,9 @@ def _parser() -> argparse.ArgumentParser:
         "publish",
         help="put trained networks and their cards into saved_models",
     )
-    publish.add_argument("names", nargs="*", metavar="NAME")
+    publish.add_argument(
+        "names", nargs="*", metavar="NAME", help="by default all"
+    )
     publish.set_defaults(run=_publish)
     listing = commands.add_parser(
         "list", help="what there is to run, and with which settings"

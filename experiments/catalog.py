@@ -273,6 +273,7 @@ def _compact(
     units: tuple[float, ...],
     widths: tuple[float, ...],
     singles: dict[str, Any],
+    **changes: Any,
 ) -> tuple[Recipe, ...]:
     """A dense network, narrower ones, and sparse ones to be compacted.
 
@@ -281,6 +282,7 @@ def _compact(
         units: Densities at which whole units are left.
         widths: Of narrower dense ones, as shares of its own.
         singles: Changes for one of which single weights are left.
+        **changes: To those of which units are left.
     """
     narrow = (
         base.changed(label=f"Adam, width {w:g}", width=w * base.width)
@@ -288,7 +290,9 @@ def _compact(
     )
     whole = (
         base.changed(
-            label=f"AdaBreg, {100 * d:g} % of units", density=d, **_UNITS
+            label=f"AdaBreg, {100 * d:g} % of units",
+            density=d,
+            **{**_UNITS, **changes},
         )
         for d in units
     )
@@ -471,6 +475,10 @@ EXPERIMENTS = {
                         "lam": 1.0,
                         "learning_rate": 3e-3,
                     },
+                    # 10 epochs leave time to choose the units, not to change
+                    # one's mind
+                    ramp=0.2,
+                    freeze=0.8,
                 ),
                 (0,),
                 {"epochs": 2},

@@ -180,19 +180,22 @@ def experiments(repeats: int = 5) -> list[dict[str, Any]]:
 def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
-    The first seed of every recipe that has a result. Of dense networks, whose
-    values make no difference here, the start will do.
+    The first seed of every recipe that has a result; none without the dense
+    one, to which the others are held. Of dense networks, whose values make no
+    difference here, the start will do.
 
     Raises:
         FileNotFoundError: If a sparse network has not been trained.
         DatasetUnavailable: If there are no images to calibrate int8 by.
     """
-    found = []
+    found: list[Subject] = []
     archive = Archive()
     for job in runner.plan([EXPERIMENTS[experiment]], "full", seeds=[0]):
         recipe = job.recipe
         row = archive.row(experiment, recipe.label, "full")
         if not row.results:
+            if not found:
+                return []
             continue
         images = load(recipe.data).x_val[:100]
         facts = {"accuracy": row.cell("test_accuracy").mean}

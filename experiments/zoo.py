@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any, NamedTuple
 
 import keras
@@ -80,8 +79,8 @@ def untrained(recipe: Recipe) -> keras.Model:
     return recipe.changed(precision="float32").build_model(dataset, seed=0)
 
 
-def publish(saved: Saved, folder: pathlib.Path = FOLDER) -> str:
-    """Writes a run's network and its card, and says how good it is.
+def publish(saved: Saved) -> str:
+    """Writes a run's network and its card to `FOLDER`, and says how good it is.
 
     Raises:
         FileNotFoundError: If the run or its network is not there.
@@ -100,11 +99,11 @@ def publish(saved: Saved, folder: pathlib.Path = FOLDER) -> str:
             f"file says {result['test']['accuracy']:.4f}: they are not of one "
             f"training. Delete both and repeat it: {saved.command}"
         )
-    file = folder / f"{saved.name}.kbs"
-    folder.mkdir(parents=True, exist_ok=True)
+    file = FOLDER / f"{saved.name}.kbs"
+    FOLDER.mkdir(parents=True, exist_ok=True)
     kb.save_sparse(model, file)
     card = _card(saved, job.recipe, file, accuracy)
-    (folder / f"{saved.name}.md").write_text(card)
+    (FOLDER / f"{saved.name}.md").write_text(card)
     return f"{file}: {accuracy:.2%}, {file.stat().st_size:,} bytes"
 
 

@@ -60,5 +60,6 @@ if __name__ == "__main__":
         some = [array[i : i + int(batch)] for array in arrays]
         found.append(run(dict(zip(inputs, some, strict=True))))
     order = outputs if set(outputs) == set(found[0]) else list(found[0])
-    whole = [np.concatenate([some[name] for some in found]) for name in order]
-    np.savez(answer, *whole)
+    # an output without a batch counts once for each
+    parts = [[np.atleast_1d(some[name]) for some in found] for name in order]
+    np.savez(answer, *map(np.concatenate, parts))

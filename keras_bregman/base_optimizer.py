@@ -19,7 +19,7 @@ from keras_bregman._fusion import densify, fuse
 from keras_bregman._numbers import number
 from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
-from keras_bregman.kernels import path_of
+from keras_bregman.kernels import numbered, path_of
 
 
 class Regularized(NamedTuple):
@@ -231,21 +231,18 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             ValueError: If the optimizer is not built.
         """
         self._check_built("regularized()")
-        found: list[Regularized] = []
-        for variable, path, shrink, lam, state in zip(
-            self._trainable_variables,
-            self._paths,
-            self._shrinks,
-            self._lambda_variables,
-            self._states,
-            strict=True,
-        ):
-            if shrink is not None:
-                # nested models may repeat a path
-                twins = sum(r.name.partition("#")[0] == path for r in found)
-                name = f"{path}#{twins + 1}" if twins else path
-                found.append(Regularized(name, variable, shrink, lam, state))
-        return found
+        return [
+            Regularized(name, variable, shrink, lam, state)
+            for name, variable, shrink, lam, state in zip(
+                numbered(self._paths),
+                self._trainable_variables,
+                self._shrinks,
+                self._lambda_variables,
+                self._states,
+                strict=True,
+            )
+            if shrink is not None
+        ]
 
     def set_lambda(self, lam: float, expression: str = "") -> None:
         """Sets the strength of the regularized variables.

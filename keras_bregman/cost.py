@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from collections.abc import Sequence
 
 import keras
@@ -10,14 +12,16 @@ import numpy as np
 
 from keras_bregman._checks import check_all
 from keras_bregman._graph import is_graph, layers_of
+from keras_bregman.kernels import is_kernel
 
 
 def flops(model: keras.Model, zeros: bool = True) -> int:
     """Multiplications and additions by kernels for one example.
 
-    Two a kernel entry and position where the kernel is used. Biases,
-    normalization, activations, and the products of activations within
-    attention do not count. An axis of unknown length counts as 1.
+    Two a kernel entry and position where the kernel is used: of an image, a
+    sequence, or another axis that it does not run over. Biases, normalization,
+    activations, and the products of activations within attention do not
+    count. An axis of unknown length counts as 1.
 
     Args:
         model: A built functional or Sequential model.
@@ -43,9 +47,84 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
 
 def flops_of(layer: keras.layers.Layer, nodes: Sequence, zeros=True) -> int:
     """Those of one layer, in all of its calls."""
-    kernels = [w for w in layer.weights if w.path.endswith("kernel")]
-    sizes = [_size(kernel, zeros) for kernel in kernels]
-    return 2 * sum(_positions(layer, node) * sum(sizes) for node in nodes)
+    return 2 * sum(
+        _multiplications(
+            layer,
+            [tensor.shape for tensor in _arguments(layer, node)],
+            node.output_tensors[0].shape,
+            zeros,
+        )
+        for node in nodes
+    )
+
+
+def _multiplications(layer, inputs, output, zeros):
+    """Of one call, from the shapes that go in and come out."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        inner = [shape[:1] + shape[2:] for shape in inputs]
+        if is_graph(layer.layer):
+            once = flops(layer.layer, zeros) // 2
+        else:
+            shape = output[:1] + output[2:]
+            once = _multiplications(layer.layer, inner, shape, zeros)
+        return _length(inputs[0]) * once
+    if isinstance(layer, keras.layers.Bidirectional):
+        both = (layer.forward_layer, layer.backward_layer)
+        return sum(
+            _multiplications(part, inputs, output, zeros) for part in both
+        )
+    return sum(
+        _positions(layer, weight, inputs, output) * _size(weight, zeros)
+        for weight in layer.weights
+        if is_kernel(weight.path)
+    )
+
+
+def _positions(layer, weight, inputs, output):
+    """How often a kernel is used in a call."""
+    if isinstance(layer, _ATTENTION):
+        # lengths of query, value and key
+        read = {"value": 1, "key": 2}.get(weight.path.split("/")[-2], 0)
+        return _length(inputs[read])
+    if isinstance(layer, keras.layers.EinsumDense):
+        return _einsum_positions(layer, inputs[0])
+    first = getattr(layer, "data_format", "") == "channels_first"
+    if isinstance(layer, keras.layers.RNN):
+        # a convolution at every step; or one use
+        rank = len(weight.shape) - 2
+        end = len(output) - (not first)
+        return _length(inputs[0]) * _product(output[end - rank : end])
+    # a transposed convolution uses its kernel where it reads
+    shape = inputs[0] if "Transpose" in type(layer).__name__ else output
+    return _product(shape[2:] if first else shape[1:-1])
+
+
+def _einsum_positions(layer, shape):
+    """The axes that are in the input and not in the kernel, but the batch."""
+    given, kernel, _ = re.split(",|->", layer.equation.replace(" ", ""))
+    # an ellipsis stands for all that the others do not name
+    before, dots, after = given.partition("...")
+    unnamed = shape[len(before) : len(shape) - len(after)] if dots else ()
+    named = [*zip(before, shape, strict=False)]
+    if after:
+        named += zip(after, shape[-len(after) :], strict=True)
+    others = [n for label, n in named[1:] if label not in kernel]
+    # without a name of its own, the first of the unnamed is the batch
+    return _product([*others, *(unnamed if before else unnamed[1:])])
+
+
+def _arguments(layer, node):
+    """The tensors that a layer reads, attention's by their parts."""
+    if not isinstance(layer, _ATTENTION):
+        return node.input_tensors
+    call = inspect.signature(layer.call)
+    given = call.bind(*node.arguments.args, **node.arguments.kwargs).arguments
+    key = given.get("key")
+    return [
+        given["query"],
+        given["value"],
+        given["value"] if key is None else key,
+    ]
 
 
 def _size(kernel, zeros):
@@ -54,13 +133,15 @@ def _size(kernel, zeros):
     return int(np.count_nonzero(keras.ops.convert_to_numpy(kernel)))
 
 
-def _positions(layer, node):
-    """How often a kernel is used in a call."""
-    # a kernel is used where it is read, or else where it is written
-    reads = isinstance(layer, keras.layers.RNN) or (
-        "Transpose" in type(layer).__name__
-    )
-    shape = (node.input_tensors if reads else node.output_tensors)[0].shape
-    first = getattr(layer, "data_format", "") == "channels_first"
-    spatial = shape[2:] if first else shape[1:-1]
-    return math.prod(n or 1 for n in spatial)
+def _length(shape):
+    return shape[1] or 1
+
+
+def _product(axes):
+    return math.prod(n or 1 for n in axes)
+
+
+_ATTENTION = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)

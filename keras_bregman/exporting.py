@@ -82,6 +82,7 @@ def export(
     _check(model, path, format, precision, samples)
     if samples is None:
         samples = random_inputs(model)
+    samples = _as_inputs(model, samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     write = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
     write[format](model, path, precision, samples)
@@ -124,6 +125,32 @@ def _check(model, path, format, precision, samples):
             f"{keras.config.backend()}. Save the model, and export the file "
             f"by `keras-bregman export FILE {path}`."
         )
+
+
+def _as_inputs(model, samples):
+    """Samples as arrays of the inputs' dtypes, in their structure."""
+    try:
+        keras.tree.assert_same_structure(structure(model), samples)
+        arrays = [np.asarray(array) for array in keras.tree.flatten(samples)]
+        lengths = {len(array) for array in arrays}
+        fits = len(lengths) == 1 and lengths != {0}
+        for tensor, array in zip(model.inputs, arrays, strict=True):
+            pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
+            fits &= all(known in (None, n) for known, n in pairs)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        given = keras.tree.map_structure(np.shape, samples)
+        wanted = keras.tree.map_structure(lambda t: t.shape, structure(model))
+        raise ValueError(
+            "`samples` must be one or more examples in the structure of the "
+            f"model's inputs, with shapes {wanted}. Received: shapes {given}"
+        )
+    arrays = [
+        array if tensor.dtype == "string" else array.astype(tensor.dtype)
+        for tensor, array in zip(model.inputs, arrays, strict=True)
+    ]
+    return keras.tree.pack_sequence_as(structure(model), arrays)
 
 
 def _suits(path, format):
@@ -257,4 +284,8 @@ def _answers(model, arrays, batch):
         given = keras.tree.pack_sequence_as(structure(model), some)
         answers = keras.tree.flatten(model(given, training=False))
         found.append([keras.ops.convert_to_numpy(a) for a in answers])
-    return [np.concatenate(parts) for parts in zip(*found, strict=True)]
+    # an output without a batch counts once for each
+    return [
+        np.concatenate([np.atleast_1d(part) for part in parts])
+        for parts in zip(*found, strict=True)
+    ]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import keras
@@ -58,8 +60,17 @@ class Layout(NamedTuple):
 
 
 class Kernel(NamedTuple):
-    """One kernel of a model."""
+    """One kernel of a model.
 
+    Attributes:
+        name: The variable's path, numbered where paths repeat.
+        path: The variable's path.
+        variable: The variable.
+        layout: Its axes.
+        layer: The layer that it belongs to, if it is known.
+    """
+
+    name: str
     path: str
     variable: keras.Variable
     layout: Layout
@@ -74,6 +85,16 @@ def path_of(variable) -> str:
 def is_kernel(path: str) -> bool:
     """Whether the variable at `path` is the kernel of a Keras layer."""
     return bool(_KERNEL.search(path))
+
+
+def numbered(paths: Iterable[str]) -> list[str]:
+    """Paths with a number behind each that was there before, as "a/b#2"."""
+    seen: Counter[str] = Counter()
+    names = []
+    for path in paths:
+        seen[path] += 1
+        names.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
+    return names
 
 
 def layout_of(shape, path: str = "", layer=None) -> Layout:
@@ -155,10 +176,12 @@ def kernels(model) -> list[Kernel]:
             # a wrapper comes before the layer whose kernel it also holds
             owners[id(getattr(layer, name, None))] = layer
     found: dict[int, Kernel] = {}
-    for variable in model.weights:
+    names = numbered(variable.path for variable in model.weights)
+    for name, variable in zip(names, model.weights, strict=True):
         if is_kernel(variable.path) and id(variable) not in found:
             layer = owners.get(id(variable))
             found[id(variable)] = Kernel(
+                name,
                 variable.path,
                 variable,
                 layout_of(variable.shape, variable.path, layer),

@@ -6,6 +6,7 @@ that nothing is shown and no display is needed.
 
 from __future__ import annotations
 
+import importlib.util
 import math
 
 import keras
@@ -15,6 +16,12 @@ from keras_bregman import sparsity
 from keras_bregman._checks import check_all
 from keras_bregman.kernels import kernels
 
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+)
 _ON, _OFF = "#D55E00", "#DDDDDD"
 
 
@@ -32,9 +39,12 @@ def draw_density(model: keras.Model, path) -> None:
     bars = [*counts, sparsity.total(counts)]
     figure = _figure(7.2, 0.8 + 0.28 * len(bars))
     axis = figure.subplots()
-    names = [f"{c.path}: {c.density:.2%} of {c.size:,}" for c in bars]
-    axis.barh(names, [100] * len(bars), color=_OFF)
-    axis.barh(names, [100 * c.density for c in bars], color=_ON)
+    at = range(len(bars))
+    axis.barh(at, [100] * len(bars), color=_OFF)
+    axis.barh(at, [100 * c.density for c in bars], color=_ON)
+    axis.set_yticks(
+        at, [f"{c.path}: {c.density:.2%} of {c.size:,}" for c in bars]
+    )
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     axis.set_xlabel("weights that are not 0, in %")
@@ -54,7 +64,10 @@ def draw_masks(model: keras.Model, path) -> None:
         ValueError: If the model is not built or holds no kernel.
     """
     found = kernels(model)
-    colours = _two_colours()
+    _check_matplotlib()
+    from matplotlib.colors import ListedColormap
+
+    colours = ListedColormap([_OFF, _ON])
     columns = min(4, len(found))
     rows = math.ceil(len(found) / columns)
     figure = _figure(2.6 * columns, 2.8 * rows)
@@ -64,7 +77,7 @@ def draw_masks(model: keras.Model, path) -> None:
         axis.imshow(
             mask, colours, vmin=0, vmax=1, aspect="auto", interpolation="none"
         )
-        axis.set_title(f"{kernel.path}\n{mask.mean():.2%}", fontsize=7)
+        axis.set_title(f"{kernel.name}\n{mask.mean():.2%}", fontsize=7)
         axis.tick_params(labelsize=6)
     for axis in axes[len(found) :]:
         axis.set_axis_off()
@@ -80,28 +93,32 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
     Args:
         model: A built model.
         path: The image file; its suffix says which kind (`.png`, `.svg`).
-        layer: Name of the layer, by default the first convolution.
+        layer: Name of the layer or path of the kernel, by default the first
+            convolution.
 
     Raises:
         ValueError: If there is no such convolution.
     """
-    convolutions = {
-        kernel.layer.name: kernel
+    found = [
+        (kernel, kernel.layer.name)
         for kernel in kernels(model)
-        if kernel.layer is not None and len(kernel.layout.shape) == 4
-    }
-    name = next(iter(convolutions), None) if layer is None else layer
+        if isinstance(kernel.layer, _CONVOLUTIONS)
+        if not kernel.path.endswith("pointwise_kernel")
+    ]
+    chosen = [k for k, name in found if layer in (None, name, k.name)]
     check_all(
         (
             "layer",
             layer,
-            name in convolutions,
-            f"a layer with a 2D kernel, one of {list(convolutions)}",
+            bool(chosen),
+            "a convolution with a 2D kernel, by name or by path, one of "
+            f"{[k.name for k, _ in found]}",
         )
     )
+    _check_matplotlib()
     import matplotlib
 
-    kernel = convolutions[name]
+    kernel = chosen[0]
     height, width = kernel.layout.shape[:2]
     matrix = _by_unit(kernel)
     filters = matrix.reshape(height, width, -1, matrix.shape[-1])
@@ -117,17 +134,21 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         axis.set_axis_off()
         if i < matrix.shape[-1]:
             axis.imshow(summed[..., i], colours, vmin=-most, vmax=most)
-    figure.suptitle(kernel.path, fontsize=8)
+    figure.suptitle(kernel.name, fontsize=8)
     figure.savefig(path, dpi=160)
 
 
-def _figure(width, height):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
+def _check_matplotlib():
+    if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
             "Pictures need matplotlib: pip install 'keras-bregman[plot]'"
-        ) from error
+        )
+
+
+def _figure(width, height):
+    _check_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained")
 
 
@@ -139,9 +160,3 @@ def _by_unit(kernel):
     order = (*inside, *outside)
     size = kernel.layout.fan_in
     return np.transpose(value, order).reshape(size, -1)
-
-
-def _two_colours():
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap([_OFF, _ON])

@@ -15,7 +15,7 @@ class Count(NamedTuple):
     """The non-zero entries of one kernel.
 
     Attributes:
-        path: The variable's path.
+        path: The variable's path, numbered where paths repeat.
         shape: Its shape.
         nonzero: Number of entries that are not exactly 0.
         size: Number of entries.
@@ -51,7 +51,7 @@ def count(model) -> list[Count]:
         value = keras.ops.convert_to_numpy(kernel.variable)
         if np.isnan(value).any():
             raise FloatingPointError(
-                f"'{kernel.path}' holds NaN, so that its density means "
+                f"'{kernel.name}' holds NaN, so that its density means "
                 "nothing; a loss or gradient was not finite. Check the data "
                 "for NaN, lower `learning_rate` or set `global_clipnorm`, "
                 "and go on from finite weights."
@@ -60,7 +60,7 @@ def count(model) -> list[Count]:
         alive = on.any(axis=kernel.layout.over("unit"))
         counts.append(
             Count(
-                kernel.path,
+                kernel.name,
                 value.shape,
                 int(np.count_nonzero(on)),
                 value.size,

@@ -48,6 +48,52 @@ def test_a_layer_computes_in_each_of_its_calls():
     assert kb.flops(model) == 2 * (conv + twice + up + lstm + dense)
 
 
+def _layer(layer, *shapes, **named):
+    inputs = [keras.Input(shape) for shape in shapes]
+    inputs += list(named.values())
+    outputs = layer(*inputs[: len(shapes)], **named)
+    return kb.flops(keras.Model(inputs, outputs)) // 2
+
+
+def test_a_sequence_is_read_step_by_step():
+    layers = keras.layers
+    lstm = 20 * (4 + 6) * 24
+    assert _layer(layers.Bidirectional(layers.LSTM(6)), (20, 4)) == 2 * lstm
+    many = layers.TimeDistributed(layers.LSTM(6))
+    assert _layer(many, (5, 20, 4)) == 5 * lstm
+    up = layers.TimeDistributed(layers.Conv2DTranspose(3, 3, strides=2))
+    assert _layer(up, (5, 8, 8, 2)) == 5 * 64 * 9 * 6
+    inner = keras.Sequential([keras.Input((8, 2)), layers.Conv1D(3, 3)])
+    assert _layer(layers.TimeDistributed(inner), (5, 8, 2)) == 5 * 6 * 18
+    step = 9 * (3 + 4) * 16
+    conv = layers.ConvLSTM2D(4, 3)
+    assert _layer(conv, (10, 8, 8, 3)) == 10 * 36 * step
+    conv = layers.ConvLSTM2D(
+        4, 3, strides=2, padding="same", return_sequences=True
+    )
+    assert _layer(conv, (10, 8, 8, 3)) == 10 * 16 * step
+
+
+def test_einsum_and_attention():
+    layers = keras.layers
+    dense = layers.EinsumDense("abc,cde->abde", (None, 3, 5))
+    assert _layer(dense, (20, 4)) == 20 * 4 * 15
+    dense = layers.EinsumDense("...c,cd->...d", 6)
+    assert _layer(dense, (7, 5, 4)) == 35 * 24
+    dense = layers.EinsumDense("abc,bcd->abd", (5, 6))
+    assert _layer(dense, (5, 4)) == 5 * 4 * 6
+    projection = 8 * 2 * 4
+    attention = layers.MultiHeadAttention(2, 4)
+    assert _layer(attention, (10, 8), (50, 8)) == (2 * 10 + 2 * 50) * projection
+    value, key = keras.Input((50, 8)), keras.Input((50, 8))
+    attention = layers.MultiHeadAttention(2, 4)
+    made = _layer(attention, (10, 8), value=value, key=key)
+    assert made == (2 * 10 + 2 * 50) * projection
+    grouped = layers.GroupQueryAttention(4, 4, 2)
+    wanted = 2 * 10 * 8 * 16 + 2 * 50 * 8 * 8
+    assert _layer(grouped, (10, 8), (50, 8)) == wanted
+
+
 def test_no_flops_without_a_graph():
     model = keras.Sequential([keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="`model` must be a built functional"):

@@ -149,6 +149,39 @@ def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
         kb.export(model, tmp_path / "spoiled")
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],
+)
+def test_samples_are_cast_and_outputs_may_have_no_batch(tmp_path, format, name):
+    inputs = keras.Input((3,))
+    x = layers.Dense(2)(inputs)
+    model = keras.Model(inputs, [x, keras.ops.mean(x)])
+    given = np.random.default_rng(0).normal(size=(300, 3))
+    assert given.dtype == "float64"
+    found = kb.export(model, tmp_path / name, format, samples=given)
+    assert found <= 1e-5
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "samples",
+    [
+        np.zeros((0, 12, 12, 3)),
+        np.zeros((2, 12, 12)),
+        np.zeros((2, 12, 11, 3)),
+        [np.zeros((2, 12, 12, 3))] * 2,
+        np.float32(1),
+    ],
+    ids=["none", "rank", "size", "structure", "number"],
+)
+def test_samples_that_do_not_fit_are_said_so_first(tmp_path, samples):
+    with pytest.raises(ValueError, match=r"`samples` must be one or more ex"):
+        kb.export(network(), tmp_path / "model", samples=samples)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [

@@ -95,7 +95,7 @@ def test_every_network_is_held_to_the_first_in_the_same_format(trained):
 def test_a_published_network_loads_as_its_card_says(trained, monkeypatch):
     saved = zoo.Saved("tiny", "compact-tiny", UNITS.label)
     monkeypatch.setattr(zoo, "SAVED", (saved,))
-    said = zoo.publish(saved, zoo.FOLDER)
+    said = zoo.publish(saved)
     (file,) = zoo.FOLDER.glob("*.kbs")
     card = (zoo.FOLDER / "tiny.md").read_text()
     result = results.read(saved.job.result)
@@ -128,6 +128,12 @@ def test_a_network_of_another_training_is_not_published(trained):
     job.network.unlink()
     with pytest.raises(FileNotFoundError, match="experiments run compact-tiny"):
         zoo.publish(saved)
+
+
+def test_all_that_lies_in_saved_models_is_declared():
+    there = {file.stem for file in zoo.FOLDER.glob("*.kbs")}
+    names = {saved.name for saved in zoo.SAVED}
+    assert {n for n in there if not n.startswith("demo-")} == names
 
 
 @pytest.mark.parametrize("saved", zoo.SAVED, ids=[s.name for s in zoo.SAVED])

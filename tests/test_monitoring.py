@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, mlp, train
+from helpers import compiled, data, mlp, train
 from keras import layers
 
 import keras_bregman as kb
@@ -65,14 +65,14 @@ class TestPerLayer:
 
 
 class TestWatch:
-    def warned(self, model, epochs=2):
+    def warned(self, model, epochs=2, *callbacks, **how):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            train(model, epochs, callbacks=[SparsityWatch()])
+            train(model, epochs, callbacks=[*callbacks, SparsityWatch()], **how)
         return [
             str(w.message)
             for w in found
-            if w.category is UserWarning and "weight" in str(w.message)
+            if w.category is UserWarning and "eights" in str(w.message)
         ]
 
     def test_all_is_switched_on_in_a_few_steps(self):
@@ -85,34 +85,150 @@ class TestWatch:
     def test_nothing_is_ever_switched_on(self):
         model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
         assert self.warned(model, 99) == []
+        model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
         (text,) = self.warned(model, 120)
-        assert "No weight was switched on" in text
-        assert "Lower lambda" in text
+        assert "No weight was switched on in 100 steps" in text
+        assert "% of the threshold. Lower lambda (5)" in text
 
-    def test_a_layer_is_dead(self):
-        model = compiled(kb.LinBreg(0.01, 0.5))
-        model.get_layer("out").kernel.assign(np.zeros((8, 2)))
-        texts = self.warned(model)
-        assert any("All weights of net/out/kernel are 0" in t for t in texts)
+    def test_a_penalty_has_no_threshold(self):
+        model = _started(kb.ProxGD(1e-4, 5.0), 0.2, method="balanced")
+        texts = self.warned(model, 120)
+        (text,) = (t for t in texts if "switched on" in t)
+        assert "steps. Lower lambda (5)" in text
+
+    def test_every_dead_layer_is_named_and_may_die_late(self):
+        model = compiled(kb.LinBreg(0.0, 0.5))
+
+        class Kill(keras.callbacks.Callback):
+            def on_epoch_begin(self, epoch, logs=None):
+                name = {1: "hidden", 4: "out"}.get(epoch)
+                if name:
+                    kernel = self.model.get_layer(name).kernel
+                    kernel.assign(np.zeros(kernel.shape))
+
+        texts = self.warned(model, 3, Kill())
+        assert ["net/hidden/kernel have been 0" in t for t in texts] == [True]
+        texts = self.warned(model, 6, Kill())
+        assert len(texts) == 2
+        assert "All weights of net/out/kernel have been 0" in texts[1]
+
+    def test_a_frozen_layer_of_zeros_is_meant(self):
+        model = mlp()
+        model.layers[0].trainable = False
+        model.compile(kb.LinBreg(0.01, 0.01), "mse")
+        model.layers[0].kernel.assign(np.zeros((6, 8)))
+        assert self.warned(model, 3) == []
+
+    def test_weights_that_are_not_finite(self):
+        model = compiled(keras.optimizers.SGD(0.01))
+        kernel = model.get_layer("out").kernel
+        kernel.assign(np.full((8, 2), np.nan))
+        texts = self.warned(model, 2, keras.callbacks.TerminateOnNaN())
+        assert any("net/out/kernel hold NaN" in text for text in texts)
 
     def test_a_training_that_goes_well_is_left_alone(self):
         model = _started(kb.LinBreg(0.05, 0.05), 0.3, method="balanced")
         assert self.warned(model, 120) == []
-        assert self.warned(compiled(keras.optimizers.Adam())) == []
+        # nor when it goes on, with all switched on that will be
+        model.optimizer.learning_rate = 1e-9
+        assert self.warned(model, 120) == []
+
+    def test_other_optimizers_are_not_to_blame(self):
+        model = _started(keras.optimizers.Adam(), 0.2, method="balanced")
+        assert self.warned(model, 120) == []
+
+    def test_a_frozen_support_switches_nothing_on(self):
+        optimizer = kb.AdaBreg(0.01, 1.0)
+        optimizer.freeze_support()
+        model = _started(optimizer, 0.3, method="balanced")
+        assert self.warned(model, 120) == []
 
     def test_a_target_density_raises_no_alarm(self):
-        model = compiled(kb.AdaBreg(0.01, 1.0))
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            target = kb.callbacks.TargetDensity(0.3)
-            train(model, 4, callbacks=[target, SparsityWatch()])
-        assert not [w for w in found if "weights" in str(w.message)]
+        for start in (0.1, 1.0):
+            model = _started(kb.AdaBreg(0.01, 1.0), start, method="balanced")
+            target = kb.callbacks.TargetDensity(0.3, freeze=0.5)
+            assert self.warned(model, 120, target) == []
+
+    @pytest.mark.skipif(
+        keras.config.backend() == "torch", reason="one step an execution"
+    )
+    def test_several_steps_in_one_execution(self):
+        model = _started(kb.AdaBreg(0.5, 0.05), 0.2, method="balanced")
+        model.compile(model.optimizer, model.loss, steps_per_execution=4)
+        x, y = data()
+        with pytest.warns(UserWarning, match="on after (4|12) steps"):
+            model.fit(x, y, 8, 2, verbose=0, callbacks=[SparsityWatch()])
+
+
+def test_twins_are_told_apart(tmp_path):
+    """Kernels of nested models may have one path."""
+
+    def block():
+        inner = [keras.Input((6,)), layers.Dense(6, name="d")]
+        return keras.Sequential(inner, name="s")
+
+    one, two = block(), block()
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, two(one(inputs)))
+    model.compile(kb.LinBreg(0.0, 0.05), "mse")
+    model.optimizer.build(model.trainable_variables)
+    first, second = model.optimizer.lambdas
+    assert second == f"{first}#2"
+    model.optimizer.lambdas[second].assign(0.7)
+
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                one.layers[0].kernel.assign(np.zeros((6, 6)))
+
+    logger = SparsityLogger(per_layer=True)
+    x = np.ones((4, 6), "float32")
+    history = model.fit(
+        x, x, epochs=2, verbose=0, callbacks=[Kill(), logger]
+    ).history
+    assert history[f"density/{first}"] == [1.0, 0.0]
+    assert history[f"density/{second}"] == [1.0, 1.0]
+    assert history[f"flips/{first}"] == [0.0, 1.0]
+    assert history["flips"] == [0.0, 0.5]
+    assert history[f"lambda/{second}"][-1] == pytest.approx(0.7)
 
 
 class TestLiveView:
+    @pytest.fixture(autouse=True)
+    def wide(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "120")
+        monkeypatch.setenv("LINES", "30")
+
     class Terminal(io.StringIO):
         def isatty(self):
             return True
+
+    def test_what_does_not_fit_is_cut_or_left_out(self, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "40")
+        out = self.Terminal()
+        train(_started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(out)])
+        lines = out.getvalue().splitlines()
+        assert len(lines) == 3
+        assert max(map(len, lines)) == 39
+        monkeypatch.setenv("LINES", "3")
+        out = self.Terminal()
+        train(_started(kb.LinBreg(0.05, 0.05)), 2, callbacks=[LiveView(out)])
+        assert len(out.getvalue().splitlines()) == 2
+        assert "\x1b" not in out.getvalue()
+
+    def test_a_terminal_without_blocks(self):
+        raw = io.BytesIO()
+        out = io.TextIOWrapper(raw, encoding="ascii")
+        out.isatty = lambda: True  # type: ignore[method-assign]
+        train(_started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(out)])
+        assert b"#..." in raw.getvalue()
+
+    def test_nan_is_left_to_others(self):
+        model = compiled(keras.optimizers.SGD(0.01))
+        model.get_layer("out").kernel.assign(np.full((8, 2), np.nan))
+        out = io.StringIO()
+        train(model, 1, callbacks=[LiveView(out)])
+        assert "weights are NaN" in out.getvalue()
 
     def test_a_line_an_epoch_where_nothing_can_be_redrawn(self):
         out = io.StringIO()
@@ -216,7 +332,17 @@ class TestPictures:
     def test_filters_are_those_of_a_convolution(self, tmp_path):
         model = self.network()
         plots.draw_filters(model, tmp_path / "d.png", "depthwise")
-        with pytest.raises(ValueError, match="`layer` must be a layer with a"):
+        with pytest.raises(ValueError, match="`layer` must be a convolution"):
             plots.draw_filters(model, tmp_path / "d.png", "dense")
-        with pytest.raises(ValueError, match="`layer` must be a layer with a"):
+        with pytest.raises(ValueError, match="`layer` must be a convolution"):
             plots.draw_filters(mlp(), tmp_path / "d.png")
+
+    @pytest.mark.parametrize(
+        "draw", [plots.draw_density, plots.draw_masks, plots.draw_filters]
+    )
+    def test_without_matplotlib(self, draw, tmp_path, monkeypatch):
+        monkeypatch.setattr(
+            plots.importlib.util, "find_spec", lambda name: None
+        )
+        with pytest.raises(ImportError, match=r"keras-bregman\[plot\]"):
+            draw(self.network(), tmp_path / "p.png")

@@ -4,6 +4,8 @@ import json
 import pathlib
 import re
 
+import pytest
+
 import keras_bregman as kb
 from experiments import bench
 from experiments.reporting import tables
@@ -21,6 +23,18 @@ def test_the_example_trains_a_sparse_model(capsys):
     assert "total" in capsys.readouterr().out
     assert kb.density(names["model"]) < 0.2
     assert names["model"].history.history["val_accuracy"][-1] > 0.9
+
+
+@pytest.mark.tensorflow  # which the last block exports by
+def test_the_other_blocks_run_after_it(tmp_path, monkeypatch):
+    blocks = re.findall(r"```py(?:thon)?\n(.*?)```", README.read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    for block in blocks:
+        code = block.replace("epochs=40", "epochs=4").replace("=20", "=2")
+        exec(code, names)
+    assert (tmp_path / "front.png").exists()
+    assert kb.flops(names["small"]) < kb.flops(names["model"])
 
 
 def test_its_timings_come_from_the_result_files():

@@ -98,9 +98,13 @@ def draw(rows: Measured) -> Figure:
         line[0].set_ylabel("test accuracy in %")
     for axis in axes[-1]:
         axis.set_xlabel("times as fast as dense, batches of 64")
-    handles, labels = axes[0][0].get_legend_handles_labels()
+    shown = {
+        label: handle
+        for axis in axes.ravel()
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels)
+        shown.values(), shown, loc="outside lower center", ncols=len(shown)
     )
     return figure
 

@@ -17,7 +17,7 @@ class SparsityBoard(keras.callbacks.Callback):
 
     | tag | histogram |
     |---|---|
-    | `dual/PATH` | the dual variable over lambda: beyond 1, weights are on |
+    | `dual/PATH` | the dual variable over lambda; with l1, beyond 1 is on |
     | `weights/PATH` | the weights that are not 0 |
 
     The figures that are one number come from Keras' own callback:

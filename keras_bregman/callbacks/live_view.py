@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 import keras
@@ -19,8 +20,9 @@ class LiveView(keras.callbacks.Callback):
         epoch 7/20  loss 0.1184  val_accuracy 0.9712  density 5.02 %
         dense1/kernel  ██░░░░░░░░░░░░░░░░░░  3.91 %  12/300 dead  lambda 0.3
 
-    On a terminal each epoch replaces the last; in a file or a notebook each
-    epoch is one line. Give `fit` `verbose=0` beside it.
+    On a terminal each epoch replaces the last; in a file or a notebook, or for
+    a model with more kernels than the terminal has lines, each epoch is one
+    line. Give `fit` `verbose=0` beside it.
 
     Args:
         file: Text stream to write to, by default standard output.
@@ -35,32 +37,46 @@ class LiveView(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        counts = sparsity.count(self.model)
-        figures = {k: v for k, v in (logs or {}).items() if "/" not in k}
-        figures.pop("density", None)
-        head = f"epoch {epoch + 1}/{self.params['epochs']}"
-        for name, value in figures.items():
-            head += f"  {name} {value:.4g}"
-        total = sparsity.total(counts).density
-        lines = [f"{head}  density {total:.2%}"]
         file = self.file or sys.stdout
-        if file.isatty():
-            lines += self._bars(counts)
+        head = f"epoch {epoch + 1}/{self.params['epochs']}"
+        for name, value in (logs or {}).items():
+            if "/" not in name and name != "density":
+                head += f"  {name} {value:.4g}"
+        try:
+            counts = sparsity.count(self.model)
+        except FloatingPointError:  # said by others, who can do something
+            file.write(f"{head}  weights are NaN\n")
+            return
+        lines = [f"{head}  density {sparsity.total(counts).density:.2%}"]
+        room = shutil.get_terminal_size()
+        # what is taller than the terminal cannot be replaced
+        if file.isatty() and len(counts) + 2 < room.lines:
+            lines += self._bars(counts, _blocks(file))
+            # nor can a line that wraps
+            lines = [line[: room.columns - 1] for line in lines]
             if self._drawn:  # up to the first of the lines, and clear
                 file.write(f"\x1b[{self._drawn}F\x1b[J")
             self._drawn = len(lines)
         file.write("\n".join(lines) + "\n")
         file.flush()
 
-    def _bars(self, counts):
+    def _bars(self, counts, blocks):
         lambdas = {e.name: number(e.lam) for e in regularized(self.model)}
         width = max(len(c.path) for c in counts)
         for c in counts:
             # a kernel with anything left shows something
             full = -(-c.nonzero * _WIDTH // c.size)
-            bar = "█" * full + "░" * (_WIDTH - full)
+            bar = blocks[0] * full + blocks[1] * (_WIDTH - full)
             line = f"{c.path:{width}}  {bar} {c.density:8.2%}"
             line += f"  {c.dead_units}/{c.units} dead"
             if c.path in lambdas:
                 line += f"  lambda {lambdas[c.path]:.3g}"
             yield line
+
+
+def _blocks(file):
+    try:
+        "█░".encode(getattr(file, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return "#."
+    return "█░"

@@ -101,6 +101,6 @@ class SparsityLogger(keras.callbacks.Callback):
     def _supports(self):
         """By path, which entries of a kernel are on."""
         return {
-            kernel.path: keras.ops.convert_to_numpy(kernel.variable) != 0
+            kernel.name: keras.ops.convert_to_numpy(kernel.variable) != 0
             for kernel in kernels(self.model)
         }

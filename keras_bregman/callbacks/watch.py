@@ -7,9 +7,9 @@ import warnings
 import keras
 import numpy as np
 
-from keras_bregman import sparsity
 from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import inner_optimizers, regularized
+from keras_bregman.kernels import kernels
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
 _PATIENCE = 100  # steps that a first weight may take
@@ -25,42 +25,72 @@ class SparsityWatch(keras.callbacks.Callback):
                     its weights on after 1 or 10 steps.
     nothing on      A network that started below 50 % has switched on nothing
                     by the end of the first epoch after 100 steps.
-    dead layers     All weights of a kernel are 0 at the end of an epoch:
-                    nothing passes it, and it gets no gradient.
+    dead layer      All weights of a kernel that is trained are 0 at the ends
+                    of two epochs, so that it passes nothing on.
+    not finite      A kernel holds NaN.
 
-    What becomes of not finite weights is up to `SparsityLogger` and
-    `TargetDensity`, which raise.
+    The first two are for an optimizer of this package that has not made a step
+    before; they are silent while the support is frozen.
     """
 
     def on_train_begin(self, logs=None):
-        self._steps = 0
-        self._warned: set[str] = set()
-        counts = sparsity.count(self.model)
-        self._begun_at = sparsity.total(counts).density
-        self._before = self._on(counts)
+        optimizers = inner_optimizers(self.model.optimizer)
+        self._is_fresh = not any(number(o.iterations) for o in optimizers)
+        self._begun = self._supports()
+        self._begun_at = _share_on(self._begun)
+        self._earlier = self._steps = 0
+        self._looks = list(_EARLY)
         self._is_judged = False
+        self._dead: set[str] = set()
+        self._said: set[str] = set()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps += 1
-        if self._steps in _EARLY and self._begun_at < _SPARSE:
-            now = sparsity.density(self.model)
+        self._steps = self._earlier + batch + 1
+        is_due = False
+        # several steps may be made in one execution
+        while self._looks and self._steps >= self._looks[0]:
+            self._looks.pop(0)
+            is_due = True
+        if is_due and self._is_sparse_start():
+            now = _share_on(self._supports())
             if now > _FULL:
                 self._say_everything(now)
 
     def on_epoch_end(self, epoch, logs=None):
-        counts = sparsity.count(self.model)
+        self._earlier = self._steps
+        found = kernels(self.model)
+        values = {k.name: _array(k.variable) for k in found}
+        for name, value in values.items():
+            if np.isnan(value).any():
+                self._say_not_finite(name)
         if self._steps >= _PATIENCE and not self._is_judged:
             self._is_judged = True
-            found, now = regularized(self.model), self._on(counts)
-            still = all(now[path] <= self._before[path] for path in now)
-            if found and still and self._begun_at < _SPARSE:
-                self._say_nothing(found)
-        dead = [c.path for c in counts if not c.nonzero]
-        if dead:
-            self._say_dead(dead)
+            still = not any(
+                (value[~self._begun[name]] != 0).any()
+                for name, value in values.items()
+            )
+            if still and self._is_sparse_start():
+                self._say_nothing()
+        dead = {
+            k.name
+            for k in found
+            if k.variable.trainable and not values[k.name].any()
+        }
+        for name in sorted(dead & self._dead):
+            self._say_dead(name)
+        self._dead = dead
 
-    def _on(self, counts):
-        return {c.path: c.nonzero for c in counts}
+    def _is_sparse_start(self):
+        if not self._is_fresh or self._begun_at >= _SPARSE:
+            return False
+        frozen = any(
+            getattr(o, "support_is_frozen", False)
+            for o in inner_optimizers(self.model.optimizer)
+        )
+        return not frozen and bool(regularized(self.model))
+
+    def _supports(self):
+        return {k.name: _array(k.variable) != 0 for k in kernels(self.model)}
 
     def _say_everything(self, now):
         self._warn(
@@ -73,32 +103,46 @@ class SparsityWatch(keras.callbacks.Callback):
             "`callbacks.TargetDensity`.",
         )
 
-    def _say_nothing(self, found):
-        reached = max(_share_of_threshold(entry) for entry in found)
+    def _say_nothing(self):
+        duals = [e for e in regularized(self.model) if e.dual is not None]
+        come = ""
+        if duals:
+            reached = max(_share_of_threshold(entry) for entry in duals)
+            come = (
+                f"; the dual variables have come to at most {reached:.0%} of "
+                "the threshold"
+            )
         self._warn(
             "nothing on",
-            f"No weight was switched on in {self._steps} steps; the dual "
-            f"variables have come to at most {reached:.0%} of the threshold "
-            f"lambda ({self._lambdas()}). Lower lambda, raise `learning_rate` "
+            f"No weight was switched on in {self._steps} steps{come}. Lower "
+            f"lambda ({self._lambdas()}), raise `learning_rate` "
             f"({self._rates()}), or start with more weights by "
             "`keras_bregman.sparsify`; or ask for a density with "
             "`callbacks.TargetDensity`.",
         )
 
-    def _say_dead(self, dead):
+    def _say_dead(self, name):
         self._warn(
-            "dead layers",
-            f"All weights of {', '.join(dead)} are 0: nothing passes, and no "
-            "gradient comes back. Start with "
-            "`keras_bregman.sparsify(model, method='balanced')`, give these "
-            "kernels a smaller strength by a dict as `regularizer`, or ask for "
+            f"dead layer {name}",
+            f"All weights of {name} have been 0 for an epoch: it passes "
+            "nothing on. Start with "
+            "`keras_bregman.sparsify(model, method='balanced')`, give this "
+            "kernel a smaller strength by a dict as `regularizer`, or ask for "
             "a density with `callbacks.TargetDensity(..., "
             "distribution='uniform')`.",
         )
 
+    def _say_not_finite(self, name):
+        self._warn(
+            "not finite",
+            f"The weights of {name} hold NaN: a loss or gradient was not "
+            "finite. Check the data for NaN, lower `learning_rate` or set "
+            "`global_clipnorm`, and go on from finite weights.",
+        )
+
     def _warn(self, cause, text):
-        if cause not in self._warned:
-            self._warned.add(cause)
+        if cause not in self._said:
+            self._said.add(cause)
             warnings.warn(text, UserWarning, stacklevel=2)
 
     def _rates(self):
@@ -107,14 +151,23 @@ class SparsityWatch(keras.callbacks.Callback):
 
     def _lambdas(self):
         lambdas = {number(entry.lam) for entry in regularized(self.model)}
-        return ", ".join(f"{lam:g}" for lam in sorted(lambdas)) or "none"
+        return ", ".join(f"{lam:g}" for lam in sorted(lambdas))
+
+
+def _share_on(supports):
+    on = sum(int(np.count_nonzero(support)) for support in supports.values())
+    return on / sum(support.size for support in supports.values())
 
 
 def _share_of_threshold(entry):
     """How far the most eager of the weights that are off has come."""
-    if entry.dual is None or not number(entry.lam):
-        return 0.0
+    lam = number(entry.lam)
     dual = keras.ops.convert_to_tensor(entry.dual)
-    critical = keras.ops.convert_to_numpy(entry.shrink.critical(dual))
-    off = keras.ops.convert_to_numpy(entry.variable) == 0
-    return float(np.max(critical, where=off, initial=0.0)) / number(entry.lam)
+    critical = _array(entry.shrink.critical(dual))
+    off = _array(entry.variable) == 0
+    furthest = float(np.max(critical, where=off, initial=0.0))
+    return furthest / lam if lam else 0.0
+
+
+def _array(tensor):
+    return keras.ops.convert_to_numpy(tensor)

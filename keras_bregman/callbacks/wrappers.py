@@ -20,7 +20,7 @@ def regularized(model) -> list[Regularized]:
     """The regularized variables of a model's optimizers, as far as built."""
     return [
         entry
-        for optimizer in inner_optimizers(model.optimizer)
+        for optimizer in inner_optimizers(getattr(model, "optimizer", None))
         if isinstance(optimizer, ProximalOptimizer) and optimizer.built
         for entry in optimizer.regularized()
     ]
