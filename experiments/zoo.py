@@ -53,7 +53,14 @@ class Saved(NamedTuple):
         )
 
 
-SAVED: tuple[Saved, ...] = ()
+SAVED: tuple[Saved, ...] = (
+    Saved("mnist-lenet300", "curve-lenet", "AdaBreg at 2 %"),
+    Saved(
+        "fashion-mnist-convnet-units",
+        "compact-convnet",
+        "AdaBreg, 35 % of units",
+    ),
+)
 
 
 def trained(job: runner.Job) -> keras.Model:
