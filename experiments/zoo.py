@@ -157,9 +157,9 @@ def _card(saved, recipe, file, accuracy):
 stored without its zeros.
 
 ```python
-import keras_bregman
+import keras_bregman as kb
 
-model = keras_bregman.load_sparse("saved_models/{file.name}")
+model = kb.load_sparse("saved_models/{file.name}")
 ```
 
 It takes images as they come, uint8 of shape (n, {height}, {width}, {channels}),
