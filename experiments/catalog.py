@@ -484,7 +484,7 @@ EXPERIMENTS = {
                 {"epochs": 2},
             )
             for model, title, units, widths in (
-                ("vgg16", "VGG-16, width 1/4", (0.5,), (0.5,)),
+                ("vgg16", "VGG-16, width 1/4", (0.7, 0.5), (0.7, 0.5)),
                 ("resnet18", "ResNet-18, width 1/4", (0.5,), (0.5,)),
             )
         ),
