@@ -121,10 +121,12 @@ class TestWatch:
 
     def test_weights_that_are_not_finite(self):
         model = compiled(keras.optimizers.SGD(0.01))
-        kernel = model.get_layer("out").kernel
-        kernel.assign(np.full((8, 2), np.nan))
+        kernel = model.get_layer("hidden").kernel
+        kernel.assign(np.full((6, 8), np.nan))
         texts = self.warned(model, 2, keras.callbacks.TerminateOnNaN())
-        assert any("net/out/kernel hold NaN" in text for text in texts)
+        assert ["net/hidden/kernel hold NaN" in text for text in texts] == [
+            True
+        ]
 
     def test_a_training_that_goes_well_is_left_alone(self):
         model = _started(kb.LinBreg(0.05, 0.05), 0.3, method="balanced")
@@ -163,11 +165,12 @@ class TestWatch:
 def test_twins_are_told_apart(tmp_path):
     """Kernels of nested models may have one path."""
 
-    def block():
-        inner = [keras.Input((6,)), layers.Dense(6, name="d")]
-        return keras.Sequential(inner, name="s")
+    def block(name):
+        dense = layers.Dense(6, name="d")
+        inner = keras.Sequential([keras.Input((6,)), dense], name="s")
+        return keras.Sequential([keras.Input((6,)), inner], name=name), dense
 
-    one, two = block(), block()
+    (one, killed), (two, _) = block("one"), block("two")
     inputs = keras.Input((6,))
     model = keras.Model(inputs, two(one(inputs)))
     model.compile(kb.LinBreg(0.0, 0.05), "mse")
@@ -179,7 +182,7 @@ def test_twins_are_told_apart(tmp_path):
     class Kill(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
             if epoch == 1:
-                one.layers[0].kernel.assign(np.zeros((6, 6)))
+                killed.kernel.assign(np.zeros((6, 6)))
 
     logger = SparsityLogger(per_layer=True)
     x = np.ones((4, 6), "float32")
