@@ -479,6 +479,7 @@ EXPERIMENTS = {
                     # one's mind
                     ramp=0.2,
                     freeze=0.8,
+                    steering={"distribution": "uniform", "threshold": "hard"},
                 ),
                 (0,),
                 {"epochs": 2},

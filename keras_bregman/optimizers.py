@@ -94,7 +94,9 @@ class _Bregman(ProximalOptimizer):
         """
         return entry.shrink.critical(self._dual(entry))
 
-    def rethreshold(self, entry: Regularized, lam: float) -> None:
+    def rethreshold(
+        self, entry: Regularized, lam: float, hard: bool = False
+    ) -> None:
         """Sets a strength and reads the weights anew off the dual variable.
 
         `set_lambda` keeps every weight that is on, and a larger strength only
@@ -108,15 +110,21 @@ class _Bregman(ProximalOptimizer):
         Args:
             entry: One of `regularized()`.
             lam: The new strength, a finite float, 0 or greater.
+            hard: Whether weights that are on and stay on keep their value;
+                they are shrunk otherwise by what the strength rises by.
 
         Raises:
             ValueError: If `lam` is out of range.
         """
         lam = check_number("lam", lam)
         v = self._dual(entry)
+        former = ops.cast(entry.variable, v.dtype)
         entry.lam.assign(lam)
         entry.state[0].assign(v)
         theta = self.delta * entry.present(v.dtype).prox(v)
+        if hard:
+            stays = ops.logical_and(theta != 0, former != 0)
+            theta = ops.where(stays, former, theta)
         entry.variable.assign(ops.cast(theta, entry.variable.dtype))
 
     def _dual(self, entry):

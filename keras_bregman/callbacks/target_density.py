@@ -18,6 +18,7 @@ from keras_bregman.kernels import kernels
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
+_THRESHOLDS = ("soft", "hard")
 
 
 class TargetDensity(keras.callbacks.Callback):
@@ -64,6 +65,11 @@ class TargetDensity(keras.callbacks.Callback):
         every: Steps between two corrections, 1 or greater; by default a
             thousandth of the training and at least 20.
         gain: Exponent of `"feedback"`, in (0, 1].
+        threshold: What a rising lambda does to the weights that stay on:
+            `"soft"` shrinks them by as much, as the proximal operator does;
+            `"hard"` leaves them as they are. Groups that start dense are
+            much alike in norm, and what soft thresholds leave of them is
+            small: take hard ones there.
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
@@ -86,6 +92,7 @@ class TargetDensity(keras.callbacks.Callback):
         freeze: float = 0.25,
         every: int | None = None,
         gain: float = 0.2,
+        threshold: str = "soft",
     ):
         super().__init__()
         check_all(
@@ -101,6 +108,12 @@ class TargetDensity(keras.callbacks.Callback):
             ("freeze", freeze, 0 <= freeze <= 1, "in [0, 1]"),
             ("every", every, every is None or every >= 1, "1 or greater"),
             ("gain", gain, 0 < gain <= 1, "in (0, 1]"),
+            (
+                "threshold",
+                threshold,
+                threshold in _THRESHOLDS,
+                f"one of {_THRESHOLDS}",
+            ),
         )
         if ramp + freeze > 1:
             raise ValueError(
@@ -115,6 +128,7 @@ class TargetDensity(keras.callbacks.Callback):
         self.freeze = freeze
         self.every = every
         self.gain = gain
+        self.threshold = threshold
         self._epoch = self._done = 0
         self._steps: int | None = None
         self._training = self._checked = False
@@ -215,10 +229,11 @@ class TargetDensity(keras.callbacks.Callback):
             on = sum(c.nonzero for c in scope)
             if on == wanted:
                 continue
+            hard = self.threshold == "hard"
             if last or self.method == "exact":
-                _make_exact(scope, wanted)
+                _make_exact(scope, wanted, hard)
             else:
-                _feed_back(scope, (on / wanted) ** self.gain)
+                _feed_back(scope, (on / wanted) ** self.gain, hard)
         if last:
             self._freeze()
 
@@ -302,7 +317,7 @@ def _count(variable):
     return int(np.count_nonzero(_numpy(variable)))
 
 
-def _make_exact(scope, wanted):
+def _make_exact(scope, wanted, hard):
     """The strength at which `wanted` weights are on."""
     critical = [
         (_numpy(c.optimizer.critical_lambda(c.entry)) / c.strength).ravel()
@@ -313,13 +328,13 @@ def _make_exact(scope, wanted):
     # the largest of those that are to be off; 0 if none is
     factor = np.partition(ranked, index)[index] if wanted < ranked.size else 0
     for c in scope:
-        c.optimizer.rethreshold(c.entry, float(factor) * c.strength)
+        c.optimizer.rethreshold(c.entry, float(factor) * c.strength, hard)
 
 
-def _feed_back(scope, factor):
+def _feed_back(scope, factor, hard):
     for c in scope:
         lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
-        c.optimizer.rethreshold(c.entry, lam)
+        c.optimizer.rethreshold(c.entry, lam, hard)
 
 
 def _numpy(tensor):
