@@ -240,6 +240,36 @@ class TestRethreshold:
         optimizer.rethreshold(entry, 0.1)
         np.testing.assert_allclose(array(entry.variable), before, atol=1e-6)
 
+    @pytest.mark.parametrize("delta", (1.0, 0.5))
+    @pytest.mark.parametrize(
+        "make",
+        (
+            kb.regularizers.L1,
+            kb.regularizers.GroupLasso,
+            kb.regularizers.SparseGroupLasso,
+        ),
+    )
+    def test_a_hard_one_keeps_what_stays(self, make, delta):
+        def trained():
+            keras.utils.set_random_seed(0)
+            model = compiled(kb.LinBreg(0.05, make(0.05), delta=delta))
+            train(model, 5)
+            return model, model.optimizer.regularized()[0]
+
+        (model, hard), (_, soft) = trained(), trained()
+        before = array(hard.variable)
+        lam = float(np.median(array(model.optimizer.critical_lambda(hard))))
+        model.optimizer.rethreshold(hard, lam, hard=True)
+        model.optimizer.rethreshold(soft, lam)
+        kept = array(hard.variable)
+        stays = array(soft.variable) != 0
+        assert 0 < stays.sum() < (before != 0).sum()
+        np.testing.assert_array_equal(kept, np.where(stays, before, 0))
+        # consistent: a step without a gradient changes nothing
+        model.optimizer.learning_rate = 0.0
+        train(model)
+        np.testing.assert_allclose(array(hard.variable), kept, atol=1e-6)
+
     def test_refuses_what_is_no_strength(self):
         model = compiled(kb.LinBreg(0.05, 0.1))
         train(model)
@@ -311,6 +341,23 @@ def test_groups_are_met_to_within_one():
     assert abs(kb.density(model) - 0.5) <= largest / size
 
 
+def test_groups_that_stay_keep_their_size_under_hard_thresholds():
+    sizes = {}
+    for threshold in ("soft", "hard"):
+        units = kb.regularizers.GroupLasso(1e-3, "unit")
+        strengths = {"logits/kernel": 1e-3, "kernel": units}
+        model = perceptron(kb.AdaBreg(0.001, strengths))
+        target = TargetDensity(
+            0.5, distribution="uniform", threshold=threshold, freeze=0.0
+        )
+        begun = array(model.get_layer("dense1").kernel)
+        fit(model, [target], epochs=3)
+        kernel = array(model.get_layer("dense1").kernel)
+        sizes[threshold] = np.linalg.norm(kernel) / np.linalg.norm(begun)
+        assert abs(kb.density(model) - 0.5) < 0.02
+    assert sizes["hard"] > 0.6 > 0.5 > sizes["soft"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     (
@@ -320,6 +367,7 @@ def test_groups_are_met_to_within_one():
         ({"distribution": "other"}, "`distribution` must be one of"),
         ({"every": 0}, "`every` must be 1 or greater"),
         ({"gain": 0}, "`gain` must be in"),
+        ({"threshold": "firm"}, "`threshold` must be one of"),
         ({"ramp": 0.8, "freeze": 0.3}, "must not overlap"),
     ),
 )
