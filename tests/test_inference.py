@@ -100,7 +100,7 @@ def test_a_published_network_loads_as_its_card_says(trained, monkeypatch):
     card = (zoo.FOLDER / "tiny.md").read_text()
     result = results.read(saved.job.result)
     assert f"{100 * result['test']['accuracy']:.2f}%" in said
-    assert f"| test accuracy | {result['test']['accuracy']:.2%} |" in card
+    assert f"| test accuracy | {result['test']['accuracy']:.2%}, " in card
     assert f"{file.stat().st_size:,} bytes" in card
     assert '--only "AdaBreg, 50 % of units" --seeds 0' in card
     (code,) = re.findall(r"```python\n(.*?)```", card, re.S)
