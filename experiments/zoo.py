@@ -102,8 +102,8 @@ def publish(saved: Saved) -> str:
     if abs(as_trained - result["test"]["accuracy"]) > 1e-3:
         raise RuntimeError(
             f"{job.network} has a test accuracy of {as_trained:.4f}, the "
-            f"result file says {result['test']['accuracy']:.4f}: they are not of one "
-            f"training. Delete both and repeat it: {saved.command}"
+            f"result file says {result['test']['accuracy']:.4f}: they are not "
+            f"of one training. Delete both and repeat it: {saved.command}"
         )
     model = trained(job)
     accuracy = accuracy_of(model, dataset)
