@@ -51,8 +51,9 @@ def export(
     "saved_model"  a folder for TensorFlow and TensorFlow Serving, with the
                    signature `serving_default`
     "litert"       a .tflite file for LiteRT. In float32 its kernels are stored
-                   without zeros where that makes the file smaller; LiteRT
-                   fills them in again, and is no faster
+                   without zeros where that makes the file smaller. LiteRT
+                   fills them in again before it multiplies, but for dense
+                   layers of which few are left
     "onnx"         an .onnx file
 
     Args:
