@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from experiments.reporting.cells import Archive
@@ -77,7 +78,10 @@ def draw(rows: Measured) -> Figure:
     """Accuracy over speed, a panel for each network and runtime."""
     from matplotlib.figure import Figure
 
-    networks = list(dict.fromkeys(row["network"] for row in rows))
+    variants = {(row["network"], row["variant"]) for row in rows}
+    counts = Counter(network for network, _ in variants)
+    # one alone has nothing to be compared with
+    networks = [name for name in _networks(rows) if counts[name] > 1]
     figure = Figure(
         figsize=(9.0, 0.6 + 2.5 * len(networks)), layout="constrained"
     )
@@ -107,6 +111,10 @@ def draw(rows: Measured) -> Figure:
         shown.values(), shown, loc="outside lower center", ncols=len(shown)
     )
     return figure
+
+
+def _networks(rows):
+    return list(dict.fromkeys(row["network"] for row in rows))
 
 
 def _panel(axis, rows):
