@@ -78,10 +78,11 @@ def draw(rows: Measured) -> Figure:
     """Accuracy over speed, a panel for each network and runtime."""
     from matplotlib.figure import Figure
 
-    variants = {(row["network"], row["variant"]) for row in rows}
+    variants = dict.fromkeys((row["network"], row["variant"]) for row in rows)
     counts = Counter(network for network, _ in variants)
     # one alone has nothing to be compared with
-    networks = [name for name in _networks(rows) if counts[name] > 1]
+    names = list(counts)
+    networks = [name for name in names if counts[name] > 1] or names
     figure = Figure(
         figsize=(9.0, 0.6 + 2.5 * len(networks)), layout="constrained"
     )
@@ -111,10 +112,6 @@ def draw(rows: Measured) -> Figure:
         shown.values(), shown, loc="outside lower center", ncols=len(shown)
     )
     return figure
-
-
-def _networks(rows):
-    return list(dict.fromkeys(row["network"] for row in rows))
 
 
 def _panel(axis, rows):
