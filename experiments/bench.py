@@ -165,15 +165,6 @@ def _runner(mode, optimizer, variables, gradients):
     )
 
 
-# what a result file calls the rows of a benchmark
-_KEYS = {
-    "step": "steps",
-    "fit": "fits",
-    "inference": "inference",
-    "zeros": "zeros",
-}
-
-
 def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
     """Runs a benchmark and prints it; writes it to `out` if given.
 
@@ -184,15 +175,15 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
         out: Result file to write.
         repeats: Measurements of each.
     """
-    measure, describe = {
-        "step": (step_costs, describe_steps),
-        "fit": (throughput.measure, describe_fits),
-        "inference": (inference.experiments, describe_inference),
-        "zeros": (zeros.measure, describe_zeros),
+    key, measure, describe = {
+        "step": ("steps", step_costs, describe_steps),
+        "fit": ("fits", throughput.measure, describe_fits),
+        "inference": ("inference", inference.experiments, describe_inference),
+        "zeros": ("zeros", zeros.measure, describe_zeros),
     }[what]
     result = {
         "backend": keras.config.backend(),
-        _KEYS[what]: measure(repeats),
+        key: measure(repeats),
         **results.provenance(),
     }
     print(describe([result]))

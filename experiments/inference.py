@@ -188,20 +188,19 @@ def subjects(experiment: str) -> list[Subject]:
         FileNotFoundError: If a sparse network has not been trained.
         DatasetUnavailable: If there are no images to calibrate int8 by.
     """
-    found: list[Subject] = []
     archive = Archive()
-    for job in runner.plan([EXPERIMENTS[experiment]], "full", seeds=[0]):
-        recipe = job.recipe
-        row = archive.row(experiment, recipe.label, "full")
+    dense, *others = runner.plan([EXPERIMENTS[experiment]], "full", seeds=[0])
+    if not _row(archive, dense).results:
+        return []
+    images = load(dense.recipe.data).x_val[:100]
+    found: list[Subject] = []
+    for job in (dense, *others):
+        recipe, row = job.recipe, _row(archive, job)
         if not row.results:
-            if not found:
-                return []
             continue
-        images = load(recipe.data).x_val[:100]
         facts = {"accuracy": row.cell("test_accuracy").mean}
         is_dense = recipe.optimizer in ("SGD", "Adam")
         model = zoo.untrained(recipe) if is_dense else zoo.trained(job)
-
         variants = {recipe.label: model}
         if not is_dense:
             variants[f"{recipe.label}, compact"] = kb.compact(model)
@@ -209,6 +208,10 @@ def subjects(experiment: str) -> list[Subject]:
             known = {**facts, "density": kb.density(made)}
             found.append(Subject(recipe.model, variant, made, images, known))
     return found
+
+
+def _row(archive, job):
+    return archive.row(job.experiment, job.recipe.label, job.scale)
 
 
 def fastest(

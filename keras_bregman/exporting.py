@@ -243,12 +243,12 @@ def _litert(model, path, precision, samples):
 def _one_by_one(samples):
     arrays = keras.tree.flatten(samples)
     for i in range(len(arrays[0])):
-        yield [np.asarray(array)[i : i + 1] for array in arrays]
+        yield [array[i : i + 1] for array in arrays]
 
 
 def _difference(model, path, format, precision, samples):
     """How far the runtime's outputs are from the model's."""
-    arrays = [np.asarray(array) for array in keras.tree.flatten(samples)]
+    arrays = keras.tree.flatten(samples)
     # LiteRT files have the batch size 1 unless told otherwise
     batch = model.inputs[0].shape[0] or (1 if format == "litert" else _BATCH)
     with tempfile.TemporaryDirectory() as folder:

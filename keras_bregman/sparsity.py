@@ -71,6 +71,14 @@ def count(model) -> list[Count]:
     return counts
 
 
+def supports(model) -> dict[str, np.ndarray]:
+    """By numbered path, which entries of a kernel are not 0."""
+    return {
+        kernel.name: keras.ops.convert_to_numpy(kernel.variable) != 0
+        for kernel in kernels(model)
+    }
+
+
 def density(model) -> float:
     """Share of a model's kernel entries that are not exactly 0, in [0, 1].
 

@@ -126,9 +126,13 @@ class Archive:
                 return row
         raise KeyError(f"{experiment} has no recipe called {label!r}")
 
+    def bench_file(self, name: str) -> pathlib.Path:
+        """Where the result of a benchmark lies, if there is one."""
+        return self._folder / "bench" / f"{name}.json"
+
     def bench(self, name: str) -> dict[str, Any]:
         """The result of a benchmark, empty if there is none."""
-        path = self._folder / "bench" / f"{name}.json"
+        path = self.bench_file(name)
         try:
             return results.read(path)
         except FileNotFoundError:

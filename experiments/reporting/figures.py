@@ -16,7 +16,7 @@ from experiments.reporting import (
     inference,
     tradeoff,
 )
-from experiments.reporting.cells import Archive, Row
+from experiments.reporting.cells import Archive, Row, name_of
 from experiments.reporting.published import REPORT
 from experiments.reporting.tables import is_curve
 
@@ -195,7 +195,7 @@ def of_inference(archive: Archive) -> Drawn:
         "inference",
         "full",
         "One seed." if rows else "Not measured yet.",
-        ["experiments/results/bench/inference.json"] if rows else [],
+        [name_of(archive.bench_file("inference"))] if rows else [],
         *(
             render(lambda: inference.draw(rows), inference.TITLE)
             if rows

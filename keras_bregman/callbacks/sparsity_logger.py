@@ -10,7 +10,6 @@ import numpy as np
 from keras_bregman import sparsity
 from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import regularized
-from keras_bregman.kernels import kernels
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -64,7 +63,7 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         if self.per_layer:
-            self._before = self._supports()
+            self._before = sparsity.supports(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
@@ -82,7 +81,7 @@ class SparsityLogger(keras.callbacks.Callback):
             self._log_strengths(logs)
 
     def _log_flips(self, logs, size):
-        now, flips = self._supports(), 0
+        now, flips = sparsity.supports(self.model), 0
         for path, support in now.items():
             changed = support != self._before.get(path, support)
             logs[f"flips/{path}"] = float(changed.mean())
@@ -97,10 +96,3 @@ class SparsityLogger(keras.callbacks.Callback):
                 v = keras.ops.convert_to_numpy(entry.dual).astype("float64")
                 rms = float(np.sqrt(np.mean(np.square(v))))
                 logs[f"dual/{entry.name}"] = rms
-
-    def _supports(self):
-        """By path, which entries of a kernel are on."""
-        return {
-            kernel.name: keras.ops.convert_to_numpy(kernel.variable) != 0
-            for kernel in kernels(self.model)
-        }

@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 
+from keras_bregman import sparsity
 from keras_bregman._numbers import number
 from keras_bregman.callbacks.wrappers import inner_optimizers, regularized
 from keras_bregman.kernels import kernels
@@ -36,7 +37,7 @@ class SparsityWatch(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         optimizers = inner_optimizers(self.model.optimizer)
         self._is_fresh = not any(number(o.iterations) for o in optimizers)
-        self._begun = self._supports()
+        self._begun = sparsity.supports(self.model)
         self._begun_at = _share_on(self._begun)
         self._earlier = self._steps = 0
         self._looks = list(_EARLY)
@@ -52,7 +53,7 @@ class SparsityWatch(keras.callbacks.Callback):
             self._looks.pop(0)
             is_due = True
         if is_due and self._is_sparse_start():
-            now = _share_on(self._supports())
+            now = _share_on(sparsity.supports(self.model))
             if now > _FULL:
                 self._say_everything(now)
 
@@ -88,9 +89,6 @@ class SparsityWatch(keras.callbacks.Callback):
             for o in inner_optimizers(self.model.optimizer)
         )
         return not frozen and bool(regularized(self.model))
-
-    def _supports(self):
-        return {k.name: _array(k.variable) != 0 for k in kernels(self.model)}
 
     def _say_everything(self, now):
         self._warn(
