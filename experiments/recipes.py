@@ -37,9 +37,10 @@ class Recipe:
         momentum: Of SGD or LinBreg.
         options: Further arguments of the optimizer, by name, and those of
             `experiments.variants`.
-        groups: What becomes 0 together, instead of single weights: by regular
-            expression on paths the arguments of a `SparseGroupLasso`, with
-            `lam` as a factor on the recipe's. The first that is found counts.
+        groups: What becomes 0, instead of single weights of kernels: by
+            regular expression on paths the arguments of a `SparseGroupLasso`,
+            or of an `L1` if `alpha` is not among them, with `lam` as a
+            factor on the recipe's. The first that is found counts.
         start: Share of the weights that are not 0 at the start, in (0, 1], or
             a dict from regular expressions on paths to shares, in which the
             first that is found counts.
@@ -209,12 +210,14 @@ class Recipe:
         return cls(rate, **options)
 
     def _regularizer(self):
-        from keras_bregman.regularizers import SparseGroupLasso
+        from keras_bregman.regularizers import L1, SparseGroupLasso
 
         if not self.groups:
             return self.lam
         return {
-            path: SparseGroupLasso(**{**how, "lam": how["lam"] * self.lam})
+            path: (SparseGroupLasso if "alpha" in how else L1)(
+                **{**how, "lam": how["lam"] * self.lam}
+            )
             for path, how in self.groups.items()
         }
 

@@ -72,7 +72,9 @@ def train(
     x, y = dataset.x_train[:n], dataset.y_train[:n]
     if saver.epochs_done < recipe.epochs:
         callbacks = [
-            kb.callbacks.SparsityLogger(),
+            kb.callbacks.SparsityLogger(
+                of=recipe.steering.get("of", "kernels")
+            ),
             cost.CostLogger(),
             *steering,
             saver,

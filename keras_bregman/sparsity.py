@@ -7,8 +7,12 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
+from keras_bregman._checks import check_all
 from keras_bregman._table import table
-from keras_bregman.kernels import kernels
+from keras_bregman._wrappers import regularized
+from keras_bregman.kernels import Kernel, kernels
+
+OF = ("kernels", "regularized")
 
 
 class Count(NamedTuple):
@@ -35,18 +39,47 @@ class Count(NamedTuple):
         return self.nonzero / self.size
 
 
-def count(model) -> list[Count]:
+def counted(model, of: str = "kernels") -> list[Kernel]:
+    """What a density is the density of.
+
+    Args:
+        model: A built `keras.Model` or layer. Frozen kernels count too.
+        of: `"kernels"`, all of the model's, or `"regularized"`, the variables
+            that its optimizers regularize, kernels or not.
+
+    Raises:
+        ValueError: If the model is not built or holds none.
+    """
+    check_all(("of", of, of in OF, f"one of {OF}"))
+    if of == "kernels":
+        return kernels(model)
+    found = [
+        Kernel(e.name, e.variable.path, e.variable, e.shrink.layout, None)
+        for e in regularized(model)
+    ]
+    if not found:
+        raise ValueError(
+            f"`model` '{model.name}' has no optimizer that regularizes a "
+            "variable, or it is not built yet. Compile the model with LinBreg, "
+            "AdaBreg or ProxGD and train it, or take of='kernels'."
+        )
+    return found
+
+
+def count(model, of: str = "kernels") -> list[Count]:
     """Counts the non-zero entries of every kernel of a model.
 
     Args:
         model: A built `keras.Model` or layer. Frozen kernels count too.
+        of: `"regularized"` counts the variables that the model's optimizers
+            regularize instead, kernels or not.
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
-        FloatingPointError: If a kernel holds NaN.
+        ValueError: If the model is not built or holds none.
+        FloatingPointError: If one holds NaN.
     """
     counts = []
-    for kernel in kernels(model):
+    for kernel in counted(model, of):
         # numpy and not the backend: a GPU may take a subnormal for 0
         value = keras.ops.convert_to_numpy(kernel.variable)
         if np.isnan(value).any():
@@ -71,15 +104,15 @@ def count(model) -> list[Count]:
     return counts
 
 
-def supports(model) -> dict[str, np.ndarray]:
+def supports(model, of: str = "kernels") -> dict[str, np.ndarray]:
     """By numbered path, which entries of a kernel are not 0."""
     return {
         kernel.name: keras.ops.convert_to_numpy(kernel.variable) != 0
-        for kernel in kernels(model)
+        for kernel in counted(model, of)
     }
 
 
-def density(model) -> float:
+def density(model, of: str = "kernels") -> float:
     """Share of a model's kernel entries that are not exactly 0, in [0, 1].
 
     The papers' and the report's N_total: kernels of dense, convolution,
@@ -88,12 +121,14 @@ def density(model) -> float:
 
     Args:
         model: A built `keras.Model` or layer. Frozen kernels count too.
+        of: `"regularized"` counts the variables that the model's optimizers
+            regularize instead, embeddings or scales among them.
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
-        FloatingPointError: If a kernel holds NaN.
+        ValueError: If the model is not built or holds none.
+        FloatingPointError: If one holds NaN.
     """
-    return total(count(model)).density
+    return total(count(model, of)).density
 
 
 def total(counts: list[Count]) -> Count:
@@ -108,18 +143,19 @@ def total(counts: list[Count]) -> Count:
     )
 
 
-def summary(model, print_fn=print) -> None:
+def summary(model, print_fn=print, of: str = "kernels") -> None:
     """Prints the density of every kernel of a model and of all together.
 
     Args:
         model: A built `keras.Model` or layer.
         print_fn: Called with the table as one string.
+        of: As for `density`.
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
-        FloatingPointError: If a kernel holds NaN.
+        ValueError: If the model is not built or holds none.
+        FloatingPointError: If one holds NaN.
     """
-    counts = count(model)
+    counts = count(model, of)
     rows = [
         (
             c.path,
@@ -133,7 +169,14 @@ def summary(model, print_fn=print) -> None:
     ]
     print_fn(
         table(
-            ("kernel", "shape", "weights", "non-zero", "density", "dead units"),
+            (
+                of.removesuffix("s"),
+                "shape",
+                "weights",
+                "non-zero",
+                "density",
+                "dead units",
+            ),
             rows,
         )
     )

@@ -341,6 +341,102 @@ def test_groups_are_met_to_within_one():
     assert abs(kb.density(model) - 0.5) <= largest / size
 
 
+class TestOfWhatIsRegularized:
+    def test_scales_of_batch_normalization_take_channels_with_them(self):
+        inputs = keras.Input((8, 8, 1))
+        x = inputs
+        for n in (16, 32):
+            x = keras.layers.Conv2D(n, 3, padding="same")(x)
+            x = keras.layers.BatchNormalization()(x)
+            x = keras.layers.ReLU()(x)
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(kb.AdaBreg(0.01, {"gamma": 1e-3}), loss)
+        logger = SparsityLogger(of="regularized", per_layer=True)
+        target = TargetDensity(0.25, threshold="hard", of="regularized")
+        history = fit(model, [target, logger], epochs=4).history
+        assert kb.density(model) == 1
+        assert kb.density(model, of="regularized") == 12 / 48
+        assert history["density"][-1] == 12 / 48 < history["density"][0]
+        assert "dead_units/batch_normalization/gamma" in " ".join(history)
+        small = kb.compact(model)
+        left = [w.shape[0] for w in small.weights if "gamma" in w.path]
+        # a channel more may carry those that are constant, but not at borders
+        assert 12 <= sum(left) <= 13
+
+    def test_embeddings_beside_kernels_go_on_after_a_kill(self, tmp_path):
+        rng = np.random.default_rng(0)
+        x = rng.integers(0, 50, (256, 8))
+        y = (x < 5).sum(axis=1)
+
+        def run(epochs, saved=None):
+            keras.utils.set_random_seed(0)
+            model = keras.Sequential(
+                [
+                    keras.Input((8,), dtype="int32"),
+                    keras.layers.Embedding(50, 16, name="words"),
+                    keras.layers.GlobalAveragePooling1D(),
+                    keras.layers.Dense(9, name="logits"),
+                ]
+            )
+            rows = kb.regularizers.GroupLasso(1e-3, "input")
+            strengths = {"embeddings": rows, "kernel": 1e-3}
+            if saved:
+                model = keras.saving.load_model(saved)
+            else:
+                model.compile(
+                    kb.AdaBreg(0.01, strengths),
+                    keras.losses.SparseCategoricalCrossentropy(True),
+                )
+            target = TargetDensity(0.3, of="regularized", every=1)
+            model.fit(
+                x,
+                y,
+                epochs=6,
+                initial_epoch=6 - epochs,
+                shuffle=False,
+                verbose=0,
+                callbacks=[target, *killed(saved or epochs < 6)],
+            )
+            return model
+
+        def killed(resumed):
+            class Kill(keras.callbacks.Callback):
+                def on_epoch_end(self, epoch, logs=None):
+                    if epoch == 1 and not resumed:
+                        self.model.save(tmp_path / "at-2.keras")
+
+            return [Kill()]
+
+        whole = run(6)
+        resumed = run(4, tmp_path / "at-2.keras")
+        for a, b in zip(
+            whole.get_weights(), resumed.get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+        assert abs(kb.density(whole, of="regularized") - 0.3) < 16 / 900
+        words = array(whole.get_layer("words").embeddings)
+        assert (words == 0).all(axis=1).sum() > 0
+        assert ((words == 0).all(axis=1) == (words == 0).any(axis=1)).all()
+
+    def test_others_do_not_count(self):
+        model = perceptron(kb.LinBreg(0.1, {"dense1/kernel": 1.0}))
+        fit(model, [TargetDensity(0.1, of="regularized")], epochs=2)
+        first, *others = supports(model)
+        assert first.mean() == pytest.approx(0.1, rel=0.001)
+        assert all(other.all() for other in others)
+        lines = []
+        kb.summary(model, lines.append, of="regularized")
+        assert "10.0" in lines[0] and "logits" not in lines[0]
+
+    def test_needs_an_optimizer_that_regularizes(self):
+        with pytest.raises(ValueError, match="no optimizer that regularizes"):
+            kb.density(perceptron("sgd"), of="regularized")
+        with pytest.raises(ValueError, match="`of` must be one of"):
+            kb.density(perceptron("sgd"), of="all")
+
+
 def test_groups_that_stay_keep_their_size_under_hard_thresholds():
     sizes = {}
     for threshold in ("soft", "hard"):
@@ -367,6 +463,7 @@ def test_groups_that_stay_keep_their_size_under_hard_thresholds():
         ({"distribution": "other"}, "`distribution` must be one of"),
         ({"every": 0}, "`every` must be 1 or greater"),
         ({"gain": 0}, "`gain` must be in"),
+        ({"of": "all"}, "`of` must be one of"),
         ({"threshold": "firm"}, "`threshold` must be one of"),
         ({"ramp": 0.8, "freeze": 0.3}, "must not overlap"),
     ),

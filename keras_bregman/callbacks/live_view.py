@@ -9,7 +9,7 @@ import keras
 
 from keras_bregman import sparsity
 from keras_bregman._numbers import number
-from keras_bregman.callbacks.wrappers import regularized
+from keras_bregman._wrappers import regularized
 
 _WIDTH = 24
 

@@ -8,7 +8,7 @@ import keras
 
 from keras_bregman._checks import check_all
 from keras_bregman._numbers import number
-from keras_bregman.callbacks.wrappers import inner_optimizers
+from keras_bregman._wrappers import inner_optimizers
 
 
 class PlateauDecay(keras.callbacks.Callback):

@@ -8,8 +8,9 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._checks import check_all
 from keras_bregman._numbers import number
-from keras_bregman.callbacks.wrappers import regularized
+from keras_bregman._wrappers import regularized
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -35,15 +36,21 @@ class SparsityLogger(keras.callbacks.Callback):
 
     Args:
         per_layer: Whether to log what each kernel does too.
+        of: `"kernels"`, or `"regularized"` for the variables that the model's
+            optimizers regularize, kernels or not. Then flips are counted from
+            the end of the first epoch.
 
     Raises:
+        ValueError: If `of` is neither.
         FloatingPointError: At the end of an epoch in which a kernel became
             NaN.
     """
 
-    def __init__(self, per_layer: bool = False):
+    def __init__(self, per_layer: bool = False, of: str = "kernels"):
         super().__init__()
+        check_all(("of", of, of in sparsity.OF, f"one of {sparsity.OF}"))
         self.per_layer = per_layer
+        self.of = of
         self._before: dict[str, np.ndarray] = {}
 
     def set_model(self, model):
@@ -62,13 +69,14 @@ class SparsityLogger(keras.callbacks.Callback):
             caller.callbacks = [self, *others]
 
     def on_train_begin(self, logs=None):
-        if self.per_layer:
+        # an optimizer that is not built yet cannot say what it regularizes
+        if self.per_layer and self.of == "kernels":
             self._before = sparsity.supports(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
             return
-        counts = sparsity.count(self.model)
+        counts = sparsity.count(self.model, self.of)
         total = sparsity.total(counts)
         logs["density"] = total.density
         logs["dead_units"] = total.dead_units / total.units
@@ -81,7 +89,7 @@ class SparsityLogger(keras.callbacks.Callback):
             self._log_strengths(logs)
 
     def _log_flips(self, logs, size):
-        now, flips = sparsity.supports(self.model), 0
+        now, flips = sparsity.supports(self.model, self.of), 0
         for path, support in now.items():
             changed = support != self._before.get(path, support)
             logs[f"flips/{path}"] = float(changed.mean())

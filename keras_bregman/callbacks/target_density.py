@@ -11,10 +11,9 @@ import numpy as np
 from keras_bregman import sparsity
 from keras_bregman._checks import check_all
 from keras_bregman._numbers import number
+from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import Regularized, check_finite
-from keras_bregman.callbacks.wrappers import inner_optimizers
-from keras_bregman.kernels import kernels
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
@@ -25,8 +24,8 @@ class TargetDensity(keras.callbacks.Callback):
     """Steers lambda so that the model gets, and ends with, a density.
 
     The density is that of `keras_bregman.density`: the share of all kernel
-    entries that are not 0. From where it stands when training begins, d_0, it
-    is led to the requested d along a cubic ramp,
+    entries, or of what `of` says, that are not 0. From where it stands when
+    training begins, d_0, it is led to the requested d along a cubic ramp,
 
         d(t) = d + (d_0 - d) (1 - t / ramp)^3,    t in [0, ramp],
 
@@ -70,6 +69,11 @@ class TargetDensity(keras.callbacks.Callback):
             `"hard"` leaves them as they are. Groups that start dense are
             much alike in norm, and what soft thresholds leave of them is
             small: take hard ones there.
+        of: What is counted: `"kernels"`, all of the model's, or
+            `"regularized"`, the variables that its optimizers regularize,
+            kernels or not: embeddings, or the scales of batch normalization,
+            of which each that becomes 0 takes a channel with it. d_0 is then
+            their density after the first step.
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
@@ -93,6 +97,7 @@ class TargetDensity(keras.callbacks.Callback):
         every: int | None = None,
         gain: float = 0.2,
         threshold: str = "soft",
+        of: str = "kernels",
     ):
         super().__init__()
         check_all(
@@ -114,6 +119,7 @@ class TargetDensity(keras.callbacks.Callback):
                 threshold in _THRESHOLDS,
                 f"one of {_THRESHOLDS}",
             ),
+            ("of", of, of in sparsity.OF, f"one of {sparsity.OF}"),
         )
         if ramp + freeze > 1:
             raise ValueError(
@@ -129,6 +135,7 @@ class TargetDensity(keras.callbacks.Callback):
         self.every = every
         self.gain = gain
         self.threshold = threshold
+        self.of = of
         self._epoch = self._done = 0
         self._steps: int | None = None
         self._training = self._checked = False
@@ -140,7 +147,8 @@ class TargetDensity(keras.callbacks.Callback):
         self._training, self._checked = True, False
         self._steered = []
         self._freeze(False)  # a former fit may have been broken off
-        self._begun_at = sparsity.density(self.model)
+        if self.of == "kernels":
+            self._begun_at = sparsity.density(self.model)
 
     def on_train_end(self, logs=None):
         self._training = False
@@ -199,6 +207,8 @@ class TargetDensity(keras.callbacks.Callback):
                 )
         self._checked = True
         self._steered = optimizers
+        if self.of == "regularized":  # of which nothing was known before
+            self._begun_at = sparsity.density(self.model, self.of)
         for optimizer in optimizers if self._epoch == 0 else ():
             optimizer.initial_density.assign(self._begun_at)
 
@@ -268,27 +278,23 @@ class TargetDensity(keras.callbacks.Callback):
         return self.density + (begun_at - self.density) * left**3
 
     def _scopes(self):
-        """Kernels that share a strength, and how many weights they get."""
-        optimizers, density = self._optimizers(), self._wanted()
-        found = kernels(self.model)
+        """Variables that share a strength, and how many weights they get."""
         by_id = {
             id(entry.variable): _Controlled(optimizer, entry)
-            for optimizer in optimizers
+            for optimizer in self._optimizers()
             for entry in optimizer.regularized()
         }
-        controlled = [
-            by_id[id(k.variable)] for k in found if id(k.variable) in by_id
-        ]
-        others = sum(
-            _count(k.variable) for k in found if id(k.variable) not in by_id
-        )
-        size = sum(math.prod(k.layout.shape) for k in found)
-        total = round(density * size) - others
+        counted = [k.variable for k in sparsity.counted(self.model, self.of)]
+        controlled = [by_id[id(v)] for v in counted if id(v) in by_id]
+        others = sum(_count(v) for v in counted if id(v) not in by_id)
+        size = sum(math.prod(v.shape) for v in counted)
+        total = round(self._wanted() * size) - others
         if total <= 0:
             raise ValueError(
                 f"`density` cannot be reached: {others:,} "
                 f"of the model's {size:,} kernel entries are on and not "
-                f"regularized. Received: density={self.density!r}"
+                "regularized. Regularize them too, or count those alone by "
+                f"of='regularized'. Received: density={self.density!r}"
             )
         if self.distribution == "global":
             return [(controlled, total)]
@@ -298,7 +304,7 @@ class TargetDensity(keras.callbacks.Callback):
 
 
 class _Controlled(NamedTuple):
-    """A regularized kernel and its optimizer."""
+    """A regularized variable and its optimizer."""
 
     optimizer: LinBreg | AdaBreg
     entry: Regularized
@@ -319,16 +325,17 @@ def _count(variable):
 
 def _make_exact(scope, wanted, hard):
     """The strength at which `wanted` weights are on."""
-    critical = [
-        (_numpy(c.optimizer.critical_lambda(c.entry)) / c.strength).ravel()
-        for c in scope
-    ]
-    ranked = np.concatenate(critical)
+    critical = [_numpy(c.optimizer.critical_lambda(c.entry)) for c in scope]
+    relative = [k / c.strength for k, c in zip(critical, scope, strict=True)]
+    ranked = np.concatenate([r.ravel() for r in relative])
     index = max(0, ranked.size - wanted - 1)
     # the largest of those that are to be off; 0 if none is
     factor = np.partition(ranked, index)[index] if wanted < ranked.size else 0
-    for c in scope:
-        c.optimizer.rethreshold(c.entry, float(factor) * c.strength, hard)
+    for k, r, c in zip(critical, relative, scope, strict=True):
+        lam = float(factor) * c.strength
+        # which rounding may have put below the last that is to be off
+        lam = max(lam, float(k[r <= factor].max(initial=0)))
+        c.optimizer.rethreshold(c.entry, lam, hard)
 
 
 def _feed_back(scope, factor, hard):

@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._numbers import number
-from keras_bregman.callbacks.wrappers import inner_optimizers, regularized
+from keras_bregman._wrappers import inner_optimizers, regularized
 from keras_bregman.kernels import kernels
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
