@@ -2,6 +2,7 @@
 # make test   runs the tests on every backend
 # make lint   checks style and types
 # make docs   builds the documentation into build/site
+# make notebooks  runs the examples of the documentation and keeps what they say
 # make bench  times the optimizers against Keras' own
 # make experiments  lists every table and figure there is to train
 # make report       writes them from the result files
@@ -29,7 +30,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo test lint docs bench experiments report clean
+.PHONY: demo test lint docs notebooks bench experiments report clean
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -53,6 +54,10 @@ lint: $(test_ready)
 
 docs: $(test_ready)
 	KERAS_BACKEND=$(firstword $(BACKENDS)) $(VENV)/bin/mkdocs build -q --strict
+
+notebooks: $(test_ready)
+	KERAS_BACKEND=tensorflow $(VENV)/bin/jupyter nbconvert --to notebook \
+		--execute --inplace docs/examples/*.ipynb
 
 bench: $(test_ready)
 	@set -e; for backend in $(BACKENDS); do \

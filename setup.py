@@ -11,7 +11,14 @@ version = re.search(
     (here / "keras_bregman" / "__init__.py").read_text(),
 ).group(1)
 
-test = ["hypothesis", "pytest", "pytest-xdist", "tensorboard"]
+test = [
+    "hypothesis",
+    "ipykernel",
+    "nbclient",  # runs the notebooks
+    "pytest",
+    "pytest-xdist",
+    "tensorboard",
+]
 experiments = [
     "importlib_resources",  # tensorflow-datasets needs it, undeclared
     "matplotlib",
@@ -26,7 +33,11 @@ tune = [
     "six",
     "tensorboard",
 ]
-docs = ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0"]
+docs = [
+    "mkdocs-jupyter>=0.26",
+    "mkdocs-material>=9.7",
+    "mkdocstrings[python]>=1.0",
+]
 export = ["ai-edge-litert>=2.3", "onnxruntime", "tf2onnx"]
 
 setup(

@@ -1,0 +1,41 @@
+"""The examples run from a clean kernel, on a part of their data."""
+
+import os
+import pathlib
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "examples"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+# `make notebooks` runs them on all of it
+PART = """
+import keras
+
+fit = keras.Model.fit
+keras.Model.fit = lambda self, x, y, *further, **named: fit(
+    self, x[:640], y[:640], *further, **named
+)
+"""
+
+
+@pytest.mark.tensorflow  # through which the datasets come
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+def test_a_notebook_runs_from_a_clean_kernel(path, tmp_path):
+    notebook = nbformat.read(path, as_version=4)
+    needs_data = any("tfds.load" in cell.source for cell in notebook.cells)
+    if needs_data and not os.environ.get("TFDS_DATA_DIR"):
+        pytest.skip("TFDS_DATA_DIR is not set")
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(PART))
+    NotebookClient(
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(tmp_path)}},
+    ).execute()
+
+
+def test_there_are_examples():
+    assert len(NOTEBOOKS) >= 5
