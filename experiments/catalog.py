@@ -465,7 +465,7 @@ EXPERIMENTS = {
                         data="cifar10",
                         augment=True,
                         width=0.25,
-                        epochs=epochs,
+                        epochs=10,
                     ),
                     units,
                     widths,
@@ -475,19 +475,18 @@ EXPERIMENTS = {
                         "lam": 1.0,
                         "learning_rate": 3e-3,
                     },
-                    # few epochs leave time to choose the units, not to change
-                    # one's mind; Adam's tau, as lambda does not slow them
-                    learning_rate=1e-3,
-                    ramp=0.4,
-                    freeze=0.5,
+                    # 10 epochs leave time to choose the units, not to change
+                    # one's mind
+                    ramp=0.2,
+                    freeze=0.8,
                     steering={"distribution": "uniform", "threshold": "hard"},
                 ),
                 (0,),
                 {"epochs": 2},
             )
-            for model, title, epochs, units, widths in (
-                ("vgg16", "VGG-16, width 1/4", 30, (0.7, 0.45), (0.7, 0.5)),
-                ("resnet18", "ResNet-18, width 1/4", 10, (0.5,), (0.5,)),
+            for model, title, units, widths in (
+                ("vgg16", "VGG-16, width 1/4", (0.7, 0.5), (0.7, 0.5)),
+                ("resnet18", "ResNet-18, width 1/4", (0.5,), (0.5,)),
             )
         ),
         Experiment(

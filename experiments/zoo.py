@@ -60,6 +60,7 @@ SAVED: tuple[Saved, ...] = (
         "compact-convnet",
         "AdaBreg, 35 % of units",
     ),
+    Saved("cifar10-vgg16-units", "compact-vgg16", "AdaBreg, 50 % of units"),
 )
 
 
