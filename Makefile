@@ -1,5 +1,6 @@
 # make demo   trains five optimizers from 1 % of the weights and compares them
-# make test   runs the tests on every backend
+# make test   runs the tests on one backend
+# make test-all   runs them on every backend, those of the experiments on one
 # make lint   checks style and types
 # make docs   builds the documentation into build/site
 # make notebooks  runs the examples of the documentation and keeps what they say
@@ -12,7 +13,7 @@
 #   PYTHON=python3.12     another interpreter (3.11 to 3.13)
 #   DATA=mnist            another dataset for the demo
 #   ARGS="--seeds 0 1 2"  more arguments for the demo
-#   BACKENDS="jax"        fewer backends for test and bench
+#   BACKENDS="jax torch"  other backends for test and bench; test takes the first
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,7 +31,7 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo test lint docs notebooks bench experiments report clean
+.PHONY: demo test test-all lint docs notebooks bench experiments report clean
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -41,10 +42,16 @@ experiments: $(VENV)/.ready-demo
 report: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments report
 
+first := $(firstword $(BACKENDS))
+
 test: $(test_ready)
-	@set -e; for backend in $(BACKENDS); do \
+	KERAS_BACKEND=$(first) $(VENV)/bin/python -m pytest -q -n auto
+
+test-all: test
+	@set -e; for backend in $(filter-out $(first),$(BACKENDS)); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto \
+			-m "not experiments"; \
 	done
 
 lint: $(test_ready)
@@ -53,7 +60,7 @@ lint: $(test_ready)
 	$(VENV)/bin/mypy
 
 docs: $(test_ready)
-	KERAS_BACKEND=$(firstword $(BACKENDS)) $(VENV)/bin/mkdocs build -q --strict
+	KERAS_BACKEND=$(first) $(VENV)/bin/mkdocs build -q --strict
 
 notebooks: $(test_ready)
 	KERAS_BACKEND=tensorflow $(VENV)/bin/jupyter nbconvert --to notebook \

@@ -7,6 +7,8 @@ from experiments.catalog import EXPERIMENTS
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Archive
 
+pytestmark = pytest.mark.experiments
+
 BASE = Recipe("Adam", "lenet300", "mnist", "Adam", 1e-3, start=1.0)
 SEARCHES = {
     "search-lenet": (comparison.LENET_METHODS, comparison.SEARCHED_AT),

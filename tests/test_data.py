@@ -13,6 +13,8 @@ import pytest
 
 from experiments import data
 
+pytestmark = pytest.mark.experiments
+
 ROOT = Path(data.__file__).parents[1]
 PREPARED = os.environ.get("TFDS_DATA_DIR")
 SPLITS = ("train", "val", "test")

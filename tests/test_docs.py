@@ -6,6 +6,8 @@ import re
 import keras
 import pytest
 
+pytestmark = pytest.mark.experiments
+
 PAGES = sorted((pathlib.Path(__file__).parent.parent / "docs").glob("*.md"))
 
 

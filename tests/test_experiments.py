@@ -15,6 +15,8 @@ from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
 from experiments.training import train
 
+pytestmark = pytest.mark.experiments
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

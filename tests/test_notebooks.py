@@ -7,6 +7,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.experiments
+
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "examples"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 

@@ -18,6 +18,8 @@ from experiments.peers.pruning import MagnitudePruning
 from experiments.peers.rewiring import SET, RigL
 from experiments.recipes import Recipe
 
+pytestmark = pytest.mark.experiments
+
 DENSITY = 0.3
 PEERS = {
     "pruning": {"steering": {"every": 3, "end": 0.7}},

@@ -9,6 +9,8 @@ from experiments.data import load, noise
 from experiments.recipes import Recipe
 from experiments.stream import steps_per_epoch
 
+pytestmark = pytest.mark.experiments
+
 
 def _softmax_regression(dataset):
     model = models.mlp(dataset.inputs, hidden=())

@@ -11,6 +11,8 @@ from experiments import bench
 from experiments.reporting import tables
 from experiments.reporting.cells import Archive
 
+pytestmark = pytest.mark.experiments
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "experiments" / "results"

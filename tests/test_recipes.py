@@ -12,6 +12,8 @@ from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import Dataset, Inputs
 from experiments.recipes import Recipe, parse_change
 
+pytestmark = pytest.mark.experiments
+
 GRAY = Inputs((28, 28, 1), (0.5,), (0.5,))
 COLOR = Inputs((32, 32, 3), (0.5,) * 3, (0.25,) * 3)
 PLAIN = Recipe("Some LinBreg, 0.1", "mlp", "mnist", "LinBreg", 0.1, lam=0.2)

@@ -28,6 +28,8 @@ from experiments.reporting import (
 )
 from experiments.reporting.cells import Archive, Row
 
+pytestmark = pytest.mark.experiments
+
 
 def result_of(recipe, seed, scale, accuracy=0.9, density=0.1, **changes):
     """What training would have written, best in the first epoch."""

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from experiments import results
 
+pytestmark = pytest.mark.experiments
+
 RESULT = {
     "recipe": {"label": "A", "start": {"conv": 1.0, "": 0.01}, "lam": None},
     "seed": 3,

@@ -21,6 +21,8 @@ from experiments import data, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.data import load
 
+pytestmark = pytest.mark.experiments
+
 ROOT = pathlib.Path(__file__).parent.parent
 fcntl = pytest.importorskip("fcntl")  # no locks on Windows
 

@@ -3,10 +3,13 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.stream import batches, crop_and_flip, steps_per_epoch
+
+pytestmark = pytest.mark.experiments
 
 SIZES = st.integers(1, 40).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(1, n))

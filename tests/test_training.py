@@ -13,6 +13,8 @@ from experiments.checkpoint import Checkpoint
 from experiments.data import load
 from experiments.training import OutOfTime, train
 
+pytestmark = pytest.mark.experiments
+
 
 @pytest.fixture(scope="module")
 def digits():

@@ -9,6 +9,8 @@ import keras_bregman as kb
 from experiments import variants
 from experiments.recipes import Recipe
 
+pytestmark = pytest.mark.experiments
+
 PAIRS = [(kb.AdaBreg, variants.AdaBreg), (kb.LinBreg, variants.LinBreg)]
 
 
