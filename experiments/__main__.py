@@ -56,6 +56,12 @@ def _bench(options) -> int:
     return 0
 
 
+def _soak(options) -> int:
+    from experiments import soak
+
+    return 0 if soak.report(options.times, options.seed, options.out) else 1
+
+
 def _publish(options) -> int:
     from experiments import zoo
 
@@ -193,6 +199,22 @@ def _parser() -> argparse.ArgumentParser:
         "--out", type=pathlib.Path, help="result file to write as well"
     )
     bench.set_defaults(run=_bench)
+    soak = commands.add_parser(
+        "soak",
+        help="kill a run and a search at random moments, and see that nothing "
+        "is lost",
+    )
+    soak.add_argument(
+        "--times", type=_positive, default=20, help="kills of each process"
+    )
+    soak.add_argument("--seed", type=_seed, default=0, help="of the moments")
+    soak.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build" / "soak.json",
+        help="result file (default: build/soak.json)",
+    )
+    soak.set_defaults(run=_soak)
     publish = commands.add_parser(
         "publish",
         help="put trained networks and their cards into saved_models",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import pathlib
 import socket
@@ -141,7 +142,9 @@ def _listed(choice):
 
 def _tuner(search, hypermodel, out):
     import keras_tuner
+    from keras_tuner.src.engine.stateful import Stateful
 
+    Stateful.save = _save_whole  # of the tuner, the oracle and its trials
     common = {
         "objective": hypermodel.objective,
         "seed": search.seed + 1,  # keras-tuner takes 0 for none
@@ -164,8 +167,30 @@ def _tuner(search, hypermodel, out):
     # worker and single process take turns
     is_worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
     if not is_worker and (out / "trials" / "oracle.json").exists():
-        tuner.oracle.reload()
+        _reload(tuner.oracle)
     return tuner
+
+
+def _save_whole(self, path):
+    """As keras-tuner's own, of which a kill may leave half a file."""
+    from keras_bregman._files import write_whole  # Keras takes seconds
+
+    write_whole(pathlib.Path(path), json.dumps(self.get_state()).encode())
+
+
+def _reload(oracle):
+    """Brings back what an oracle knew when it was killed, and no more."""
+    oracle.reload()
+    # of these it had written the trial, and not yet that there is one: it
+    # will draw it again
+    for name in oracle.trials.keys() - set(oracle.start_order):
+        del oracle.trials[name]
+    # to keras-tuner one that has just ended is still under way
+    oracle._retry_queue = [
+        name
+        for name in oracle._retry_queue
+        if oracle.trials[name].status not in ("COMPLETED", "FAILED")
+    ]
 
 
 def _train(tuner, search):
@@ -197,6 +222,8 @@ def _side_by_side(workers, arguments):
                 subprocess.Popen(
                     [sys.executable, "-m", "experiments", *arguments],
                     env={**environment(), **variables},
+                    # the lock: should this process be killed, they go on
+                    close_fds=False,
                 )
             )
         chief, *crew = processes

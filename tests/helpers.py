@@ -164,9 +164,3 @@ TINY = Recipe(
     patience=1,
     threshold=0.5,
 )
-
-
-def outcome(result):
-    """What has to be the same however often a run was broken off."""
-    names = ("recipe", "seed", "best_epoch", "test", "history", "probes")
-    return {name: result[name] for name in names}

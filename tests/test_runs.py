@@ -1,25 +1,23 @@
 """Many runs: none twice, none lost to a kill, and what the commands say."""
 
-import contextlib
 import dataclasses
 import functools
 import json
 import os
 import pathlib
-import random
-import signal
 import subprocess
 import sys
-import time
 
 import pytest
-from helpers import TINY, mlp, outcome
+from helpers import TINY, mlp
 
 import keras_bregman as kb
 from experiments import __main__ as command
 from experiments import data, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.data import load
+from experiments.processes import started, wait_for
+from experiments.soak import RECIPE, outcome, run_command
 
 pytestmark = pytest.mark.experiments
 
@@ -263,72 +261,6 @@ class TestFullDisk:
 
 # --- in processes of their own ---------------------------------------------
 
-# of the catalog, since a process knows of no experiment of a test
-RECIPE = next(r for r in EXPERIMENTS["figure5-8"].recipes if r.momentum)
-CHANGES = {
-    name: getattr(TINY, name)
-    for name in ("data", "lam", "start", "width", "augment")
-    + ("batch_size", "examples", "patience", "threshold")
-}
-
-
-def arguments(folder, seeds, **changes):
-    """A `run` command of one small recipe, for any process."""
-    changes = {**CHANGES, **changes}
-    return [
-        "run",
-        "figure5-8",
-        f"--only={RECIPE.label}",
-        *("--seeds", *map(str, seeds)),
-        *(f"--set={name}={value}" for name, value in changes.items()),
-        f"--out={folder}",
-        f"--checkpoints={folder / 'kept'}",
-    ]
-
-
-@contextlib.contextmanager
-def started(*arguments):
-    """A process that is gone when the context ends."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "experiments", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-
-
-def wait_for(what, process, seconds=120):
-    """Polls until `what()` is true; fails if the process ends before."""
-    end = time.monotonic() + seconds
-    while not what():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.002)
-
-
-def changes_of(path, count):
-    """Whether a file has been replaced so many times since."""
-    seen = []
-
-    def enough():
-        with contextlib.suppress(FileNotFoundError):
-            stamp = path.stat().st_ino, path.stat().st_mtime_ns
-            if stamp not in seen[-1:]:
-                seen.append(stamp)
-        return len(seen) > count
-
-    enough()
-    seen[1:] = []
-    return enough
-
 
 def is_free(lock):
     with open(lock) as file:
@@ -339,44 +271,10 @@ def is_free(lock):
     return True
 
 
-class TestKills:
-    def test_a_run_killed_at_any_moment_ends_the_same(self, tmp_path):
-        """Twice, at a moment within an epoch that nobody has chosen."""
-        epochs = 30
-        killed = arguments(tmp_path, [0], epochs=epochs)
-        (job,) = runner.plan(
-            [EXPERIMENTS["figure5-8"]],
-            "full",
-            [0],
-            [RECIPE.label],
-            {**CHANGES, "epochs": epochs},
-            tmp_path,
-            tmp_path / "kept",
-        )
-        for _ in range(2):
-            with started(*killed) as process:
-                a_few_more = changes_of(job.checkpoint, random.randint(1, 4))
-                wait_for(a_few_more, process)
-                time.sleep(random.uniform(0, 0.1))
-                assert process.poll() is None
-                process.kill()
-            assert job.checkpoint.exists() and not job.result.exists()
-        with started(*killed) as process:
-            output = process.communicate()
-        assert process.returncode == 0, output
-        result = results.read(job.result)
-        _, expected = training.train(
-            job.recipe, 0, load("digits"), tmp_path / "unbroken.npz"
-        )
-        assert outcome(result) == outcome(expected)
-        assert result["sessions"] == 3
-        assert [p.suffix for p in job.checkpoint.parent.iterdir()] == [".lock"]
-
-
 class TestSideBySide:
     def test_two_processes_share_the_runs(self, tmp_path, capsys):
         seeds = [0, 1, 2]
-        shared = arguments(tmp_path, seeds, epochs=1)
+        shared = run_command(tmp_path, seeds, epochs=1)
         assert command.main([*shared, "--jobs", "2"]) == 0
         out = capsys.readouterr().out
         for seed in seeds:
@@ -391,12 +289,12 @@ class TestSideBySide:
             assert max(cores) < len(os.sched_getaffinity(0))
 
     def test_told_to_end_it_takes_its_workers_along(self, tmp_path):
-        many = arguments(tmp_path, [0], epochs=10_000)
+        many = run_command(tmp_path, [0], epochs=10_000)
         with started(*many, "--jobs", "2") as process:
             locks = tmp_path / "kept" / "full"
-            wait_for(lambda: list(locks.rglob("*.lock")), process)
+            assert wait_for(lambda: list(locks.rglob("*.lock")), process)
             (lock,) = locks.rglob("*.lock")
-            wait_for(lambda: not is_free(lock), process)
+            assert wait_for(lambda: not is_free(lock), process)
             process.terminate()
             _, errors = process.communicate(timeout=60)
             assert process.returncode == 143

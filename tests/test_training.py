@@ -5,12 +5,13 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import TINY, outcome
+from helpers import TINY
 
 import keras_bregman as kb
 from experiments import models, results
 from experiments.checkpoint import Checkpoint
 from experiments.data import load
+from experiments.soak import outcome
 from experiments.training import OutOfTime, train
 
 pytestmark = pytest.mark.experiments

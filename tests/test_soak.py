@@ -1,0 +1,89 @@
+"""Kills at random moments, and that what they break is noticed."""
+
+import contextlib
+import subprocess
+import sys
+
+import pytest
+
+from experiments import results, soak
+from experiments.__main__ import main
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="finds processes in /proc"
+)
+
+
+@pytest.mark.slow
+def test_a_kill_loses_repeats_and_changes_nothing(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(soak, "_EPOCHS", 30)
+    monkeypatch.setattr(soak, "_TRIALS", 3)
+    out = tmp_path / "soak.json"
+    assert main(["soak", "--times", "1", "--out", str(out)]) == 0
+    rows = results.read(out)["soak"]
+    assert [row["killed"] for row in rows] == [
+        "a run",
+        "the chief of a search",
+        "a worker of a search",
+    ]
+    for row in rows:
+        assert len(row["moments"]) == 1 and row["ends"] >= 1
+        assert row["differences"] == row["disturbed"] == []
+    assert soak.describe({"soak": rows}) in capsys.readouterr().out
+
+
+# takes 20 steps, each of which leaves a file
+SCRIPT = """
+import os, pathlib, sys, time
+folder = pathlib.Path(sys.argv[1])
+for step in range(20):
+    file = folder / str(step)
+    if not (file.exists() and {goes_on}):
+        time.sleep(0.05)
+        file.with_suffix(".new").write_text({text})
+        file.with_suffix(".new").replace(file)
+        (folder / "last.new").write_text(str(step))
+        (folder / "last.new").replace(folder / "last")
+"""
+
+
+@pytest.mark.parametrize(
+    ("goes_on", "text", "is_different", "is_disturbed"),
+    [
+        ("True", "'done'", False, False),
+        ("False", "'done'", False, True),
+        ("True", "str(os.getpid())", True, False),
+    ],
+)
+def test_what_a_kill_breaks_is_noticed(
+    monkeypatch, goes_on, text, is_different, is_disturbed
+):
+    script = SCRIPT.format(goes_on=goes_on, text=text)
+
+    @contextlib.contextmanager
+    def started(folder):
+        command = [sys.executable, "-c", script, folder]
+        with subprocess.Popen(command) as process:
+            yield process
+
+    def steps(folder):
+        return [file for file in folder.iterdir() if file.name.isdecimal()]
+
+    work = soak.Work(
+        lambda folder: [str(folder)],
+        "last",
+        0.05,
+        {"it": lambda process: process.pid},
+        lambda folder: {f.name: f.stat().st_ino for f in steps(folder)},
+        lambda folder: {f.name: f.read_text() for f in steps(folder)},
+    )
+    monkeypatch.setattr(soak, "_START", 0.5)
+    monkeypatch.setattr(soak, "started", started)
+    monkeypatch.setattr(soak, "_run", lambda: work)
+    monkeypatch.setattr(soak, "_search", lambda: work)
+    for row in soak.soak(3, 0):
+        assert len(row["moments"]) == 3
+        assert bool(row["differences"]) == is_different
+        assert bool(row["disturbed"]) == is_disturbed
