@@ -2,6 +2,7 @@
 # make test   runs the tests on one backend
 # make test-all   runs them on every backend, those of the experiments on one
 # make lint   checks style and types
+# make fuzz   calls all there is with nonsense, for MINUTES=30
 # make docs   builds the documentation into build/site
 # make notebooks  runs the examples of the documentation and keeps what they say
 # make bench  times the optimizers against Keras' own
@@ -20,6 +21,7 @@ VENV ?= .venv
 DATA ?= digits
 ARGS ?=
 BACKENDS ?= tensorflow jax torch
+MINUTES ?= 30
 
 comma := ,
 empty :=
@@ -31,7 +33,8 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
-.PHONY: demo test test-all lint docs notebooks bench experiments report clean
+.PHONY: demo test test-all fuzz lint docs notebooks bench experiments report \
+	clean
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -53,6 +56,10 @@ test-all: test
 		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto \
 			-m "not experiments"; \
 	done
+
+fuzz: $(test_ready)
+	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/fuzz.py \
+		--minutes $(MINUTES)
 
 lint: $(test_ready)
 	$(VENV)/bin/ruff check .

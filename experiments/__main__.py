@@ -159,6 +159,7 @@ def _search(options) -> int:
     except (
         DatasetUnavailable,
         ImportError,
+        OSError,
         ValueError,
         RuntimeError,
     ) as error:

@@ -79,12 +79,12 @@ def run(
     Raises:
         ImportError: Without keras-tuner.
         ValueError: If a setting is out of range or the folder holds another
-            search.
+            search, or a damaged one.
         RuntimeError: If a worker failed, or another process is at it.
     """
     hypermodel = _hypermodel(search)
     if "KERASTUNER_TUNER_ID" in os.environ:
-        _train(_tuner(search, hypermodel, out), search)
+        _train(_resumed(search, hypermodel, out), search)
         return
     with locked(out / "search.lock") as mine:
         if not mine:
@@ -92,7 +92,7 @@ def run(
         _claim(search, hypermodel, out)
         if workers > 1:
             _side_by_side(workers, arguments)
-        tuner = _tuner(search, hypermodel, out)
+        tuner = _resumed(search, hypermodel, out)
         if workers == 1:
             _train(tuner, search)
         _conclude(tuner, search, out)
@@ -140,6 +140,24 @@ def _listed(choice):
     return list(choice) if isinstance(choice, tuple) else choice
 
 
+def _resumed(search, hypermodel, out):
+    """The tuner, with what it knew when it was stopped."""
+    trials = out / "trials"
+    try:
+        tuner = _tuner(search, hypermodel, out)
+        # a tuner finds its trials again under its own name only, and here
+        # chief, worker and single process take turns
+        is_worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
+        if not is_worker and (trials / "oracle.json").exists():
+            _reload(tuner.oracle)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError) as error:
+        raise ValueError(
+            f"A file in {trials} is damaged ({error}). Remove {out}, and the "
+            "search begins anew."
+        ) from error
+    return tuner
+
+
 def _tuner(search, hypermodel, out):
     import keras_tuner
     from keras_tuner.src.engine.stateful import Stateful
@@ -154,21 +172,14 @@ def _tuner(search, hypermodel, out):
         "max_consecutive_failed_trials": 1000,
     }
     if search.tuner == "hyperband":
-        tuner = keras_tuner.Hyperband(
+        return keras_tuner.Hyperband(
             hypermodel, max_epochs=search.epochs, **common
         )
-    else:
-        cls = {
-            "random": keras_tuner.RandomSearch,
-            "bayesian": keras_tuner.BayesianOptimization,
-        }[search.tuner]
-        tuner = cls(hypermodel, max_trials=search.trials, **common)
-    # a tuner finds its trials again under its own name only, and here chief,
-    # worker and single process take turns
-    is_worker = os.environ.get("KERASTUNER_TUNER_ID", "chief") != "chief"
-    if not is_worker and (out / "trials" / "oracle.json").exists():
-        _reload(tuner.oracle)
-    return tuner
+    cls = {
+        "random": keras_tuner.RandomSearch,
+        "bayesian": keras_tuner.BayesianOptimization,
+    }[search.tuner]
+    return cls(hypermodel, max_trials=search.trials, **common)
 
 
 def _save_whole(self, path):

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+import pathlib
 import re
 
+import keras
+import numpy as np
 
-def check_number(name, value, low=0.0, high=math.inf, open_low=False):
-    """`value` as a float; raises ValueError unless it lies in the interval."""
+_LONGEST = 300  # characters of a value that a message repeats
+
+
+def refuse(name, value, bound):
+    """Raises ValueError for an argument.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+        bound: What it must be, as a phrase behind "must be".
+    """
+    raise ValueError(
+        f"`{name}` must be {bound}. Received: {name}={shown(value)}"
+    )
+
+
+def shown(value) -> str:
+    """`repr` of anything, shortened."""
     try:
-        number = float(value) if isinstance(value, numbers.Real) else math.nan
-    except OverflowError:
-        number = math.inf
-    above = number > low if open_low else number >= low
-    if not (math.isfinite(number) and above and number < high):
-        bound = f"greater than {low:g}" if open_low else f"{low:g} or greater"
-        if high < math.inf:
-            bound += f" and less than {high:g}"
-        raise ValueError(
-            f"`{name}` must be a finite number {bound}. "
-            f"Received: {name}={value!r}"
-        )
-    return number
+        text = repr(value)
+    except Exception:  # a number too long for it, or somebody's own class
+        text = f"an object of {type(value)}"
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def check_all(*checks):
@@ -34,19 +45,107 @@ def check_all(*checks):
     """
     for name, value, good, bound in checks:
         if not good:
-            raise ValueError(
-                f"`{name}` must be {bound}. Received: {name}={value!r}"
-            )
+            refuse(name, value, bound)
+
+
+def check_number(name, value, interval="[0, inf)"):
+    """`value` as a float; raises ValueError unless it lies in `interval`."""
+    low, high = map(float, interval[1:-1].split(","))
+    opens, closes = interval[0] == "(", interval[-1] == ")"
+    try:
+        number = float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        number = math.inf
+    above = number > low if opens else number >= low
+    below = number < high if closes else number <= high
+    bound = f"in {interval}"
+    if high == math.inf:
+        least = f"greater than {low:g}" if opens else f"{low:g} or greater"
+        bound = f"a finite number {least}"
+    check_all((name, value, above and below, bound))
+    return number
+
+
+def check_integer(name, value, low):
+    """`value` as an int; raises ValueError unless it is `low` or greater."""
+    good = isinstance(value, numbers.Integral) and value >= low
+    check_all((name, value, good, f"{low} or greater, and an integer"))
+    return int(value)
+
+
+def check_flag(name, value):
+    """`value` as a bool; raises ValueError unless it is one."""
+    good = isinstance(value, (numbers.Integral, np.bool_))
+    check_all((name, value, good, "True or False"))
+    return bool(value)
+
+
+def check_choice(name, value, choices):
+    """`value`; raises ValueError unless it is one of the strings `choices`."""
+    good = isinstance(value, str) and value in choices
+    check_all((name, value, good, f"one of {tuple(choices)}"))
+    return value
 
 
 def check_expression(name, expression):
     """The expression; raises ValueError unless it is a regular one."""
     try:
+        if not isinstance(expression, str):  # as bytes may be elsewhere
+            raise TypeError("it is no string")
         re.compile(expression)
-    except (TypeError, re.error) as error:
+    except (TypeError, re.error, OverflowError, RecursionError) as error:
         raise ValueError(
             f"`{name}` chooses variables by regular expressions on their "
             "paths, such as 'conv.*kernel'. "
-            f"Received: {expression!r} ({error})"
+            f"Received: {shown(expression)} ({error})"
         ) from None
     return expression
+
+
+def check_path(name, path):
+    """`path` as a `pathlib.Path`; raises ValueError unless it can be one."""
+    try:
+        found = pathlib.Path(path)
+        good = b"\0" not in os.fsencode(found)
+    except (TypeError, UnicodeEncodeError):
+        good = False
+    check_all((name, path, good, "a path, as a string or a `pathlib.Path`"))
+    return found
+
+
+def check_layer(name, layer):
+    """Raises ValueError unless it is a Keras model or layer."""
+    good = isinstance(layer, keras.layers.Layer)
+    check_all((name, layer, good, "a built `keras.Model` or layer"))
+
+
+def check_tensor(name, tensor, like=None):
+    """Raises ValueError unless it is a tensor of floats, and like another."""
+    good = "float" in _dtype(tensor)
+    check_all((name, tensor, good, "a tensor of floats"))
+    if like is not None:
+        bound = f"a tensor of shape {tuple(like.shape)} and {_dtype(like)}"
+        same = tuple(tensor.shape) == tuple(like.shape)
+        good = same and _dtype(tensor) == _dtype(like)
+        check_all((name, tensor, good, bound))
+
+
+def check_scalar(name, value):
+    """The value; raises ValueError unless it is a scalar tensor or a number.
+
+    Numbers have to be 0 or greater, and finite.
+    """
+    if _dtype(value) and len(value.shape) == 0:
+        return value
+    return check_number(name, value)
+
+
+def _dtype(tensor):
+    """Name of a tensor's or variable's dtype, empty for all else."""
+    kinds = (keras.Variable, np.ndarray, np.generic)
+    if not isinstance(tensor, kinds) and not keras.ops.is_tensor(tensor):
+        return ""
+    try:
+        return keras.backend.standardize_dtype(tensor.dtype)
+    except ValueError:  # numpy has others
+        return ""

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_bregman._checks import shown
 from keras_bregman._graph import structure
 
 
@@ -45,6 +46,50 @@ def random_inputs(model: keras.Model, batch: int = 2, seed: int = 0):
         _random(generator, tensor, model, batch) for tensor in model.inputs
     ]
     return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def as_inputs(model: keras.Model, samples):
+    """Arrays of the inputs' dtypes, in their structure.
+
+    Args:
+        model: A functional or Sequential model.
+        samples: An array or arrays in the structure of its inputs.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    try:
+        keras.tree.assert_same_structure(structure(model), samples)
+        arrays = [
+            _array(tensor, given)
+            for tensor, given in zip(
+                model.inputs, keras.tree.flatten(samples), strict=True
+            )
+        ]
+        lengths = {len(array) for array in arrays}
+        fits = len(lengths) == 1 and lengths != {0}
+        for tensor, array in zip(model.inputs, arrays, strict=True):
+            pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
+            fits &= all(known in (None, n) for known, n in pairs)
+    except (OverflowError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        given = keras.tree.map_structure(_shape, samples)
+        wanted = keras.tree.map_structure(lambda t: t.shape, structure(model))
+        raise ValueError(
+            "`samples` must be one or more examples in the structure of the "
+            f"model's inputs, with shapes {wanted}. Received: {given}"
+        )
+    return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def _array(tensor, given):
+    array = np.asarray(given)
+    return array if tensor.dtype == "string" else array.astype(tensor.dtype)
+
+
+def _shape(given):
+    return f"shape {given.shape}" if hasattr(given, "shape") else shown(given)
 
 
 def _random(generator, tensor, model, batch):

@@ -14,7 +14,13 @@ import keras
 from keras import ops
 
 from keras_bregman import regularizers
-from keras_bregman._checks import check_expression, check_number
+from keras_bregman._checks import (
+    check_all,
+    check_expression,
+    check_flag,
+    check_number,
+    shown,
+)
 from keras_bregman._fusion import densify, fuse
 from keras_bregman._numbers import number
 from keras_bregman._table import table
@@ -102,6 +108,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """
         if self.built:
             return
+        good = isinstance(variables, (list, tuple)) and all(
+            hasattr(v, "shape") and isinstance(getattr(v, "name", 0), str)
+            for v in variables
+        )
+        check_all(("variables", variables, good, "a list of variables"))
         paths = [path_of(variable) for variable in variables]
         shrinks = [
             None if choice is None else Shrink.of(choice, variable)
@@ -263,7 +274,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         if not matching:
             raise ValueError(
                 "`expression` matches no regularized variable. Received: "
-                f"expression={expression!r}; regularized are {list(lambdas)}"
+                f"expression={shown(expression)}; regularized are "
+                f"{list(lambdas)}"
             )
         for variable in matching:
             variable.assign(lam)
@@ -280,7 +292,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Args:
             frozen: `False` lets weights be switched on and off again.
         """
-        self._frozen = bool(frozen)
+        self._frozen = check_flag("frozen", frozen)
 
     @property
     def support_is_frozen(self) -> bool:

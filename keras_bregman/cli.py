@@ -173,7 +173,14 @@ def _load(file):
         ours = opened.read(8) == sparse_file.MAGIC
     if ours:
         return kb.load_sparse(file)
-    return keras.models.load_model(file, compile=False)
+    try:
+        return keras.models.load_model(file, compile=False)
+    # a damaged archive brings up almost anything
+    except Exception as error:
+        raise ValueError(
+            f"'{file}' cannot be read as a model: {error}. If it was damaged, "
+            "copy or write it again."
+        ) from error
 
 
 def _shapes(tensors):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import is_graph, layers_of
 from keras_bregman.kernels import is_kernel
 
@@ -39,6 +39,7 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
             "a built functional or Sequential model, with a `keras.Input`",
         )
     )
+    zeros = check_flag("zeros", zeros)
     return sum(
         flops_of(layer, nodes, zeros)
         for layer, nodes in layers_of(model).values()

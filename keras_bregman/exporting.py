@@ -15,10 +15,10 @@ import keras
 import numpy as np
 
 from keras_bregman import _runtimes
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_all, check_choice, check_path
 from keras_bregman._files import write_whole
 from keras_bregman._graph import is_graph, structure
-from keras_bregman._inputs import difference, random_inputs
+from keras_bregman._inputs import as_inputs, difference, random_inputs
 
 # the packages that write a format, and those that read it
 _PACKAGES = {
@@ -79,11 +79,11 @@ def export(
             1e-4 in float32, 0.02 in float16 and 0.5 in int8.
         OSError: If the path cannot be written.
     """
-    path = pathlib.Path(path)
+    path = check_path("path", path)
     _check(model, path, format, precision, samples)
     if samples is None:
         samples = random_inputs(model)
-    samples = _as_inputs(model, samples)
+    samples = as_inputs(model, samples)
     path.parent.mkdir(parents=True, exist_ok=True)
     write = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
     write[format](model, path, precision, samples)
@@ -91,13 +91,13 @@ def export(
 
 
 def _check(model, path, format, precision, samples):
-    formats = tuple(_PACKAGES)
-    check_all(("format", format, format in formats, f"one of {formats}"))
+    check_choice("format", format, _PACKAGES)
+    known = _TOLERANCES if format == "litert" else ("float32",)
     check_all(
         (
             "precision",
             precision,
-            precision in (_TOLERANCES if format == "litert" else ("float32",)),
+            isinstance(precision, str) and precision in known,
             "'float32', or with format='litert' 'float16' or 'int8'",
         ),
         (
@@ -126,32 +126,6 @@ def _check(model, path, format, precision, samples):
             f"{keras.config.backend()}. Save the model, and export the file "
             f"by `keras-bregman export FILE {path}`."
         )
-
-
-def _as_inputs(model, samples):
-    """Samples as arrays of the inputs' dtypes, in their structure."""
-    try:
-        keras.tree.assert_same_structure(structure(model), samples)
-        arrays = [np.asarray(array) for array in keras.tree.flatten(samples)]
-        lengths = {len(array) for array in arrays}
-        fits = len(lengths) == 1 and lengths != {0}
-        for tensor, array in zip(model.inputs, arrays, strict=True):
-            pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
-            fits &= all(known in (None, n) for known, n in pairs)
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        given = keras.tree.map_structure(np.shape, samples)
-        wanted = keras.tree.map_structure(lambda t: t.shape, structure(model))
-        raise ValueError(
-            "`samples` must be one or more examples in the structure of the "
-            f"model's inputs, with shapes {wanted}. Received: shapes {given}"
-        )
-    arrays = [
-        array if tensor.dtype == "string" else array.astype(tensor.dtype)
-        for tensor, array in zip(model.inputs, arrays, strict=True)
-    ]
-    return keras.tree.pack_sequence_as(structure(model), arrays)
 
 
 def _suits(path, format):

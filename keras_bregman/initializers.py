@@ -8,7 +8,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from keras_bregman._checks import check_expression, check_number
+from keras_bregman._checks import (
+    check_choice,
+    check_expression,
+    check_integer,
+    check_number,
+)
 from keras_bregman.kernels import Layout, kernels
 
 _METHODS = ("bernoulli", "kernel", "balanced")
@@ -76,21 +81,15 @@ def sparsify(
     Reference: Bungert et al., "A Bregman Learning Framework for Sparse Neural
     Networks", JMLR 23(192), 2022, section 4.1.
     """
-    if method not in _METHODS:
-        raise ValueError(
-            f"`method` must be one of {_METHODS}. Received: method={method!r}"
-        )
-    if variance not in _VARIANCES:
-        raise ValueError(
-            f"`variance` must be one of {tuple(_VARIANCES)}. "
-            f"Received: variance={variance!r}"
-        )
-    scale = check_number("scale", scale, open_low=True)
+    check_choice("method", method, _METHODS)
+    check_choice("variance", variance, _VARIANCES)
+    scale = check_number("scale", scale, "(0, inf)")
     if bias_scale is not None:
         bias_scale = check_number("bias_scale", bias_scale)
     chosen = _densities(density, kernels(model))
     if seed is None:
         seed = np.random.randint(2**31)
+    seed = check_integer("seed", seed, 0)
     generator = np.random.default_rng(seed)
     for kernel, share in chosen:
         layout = kernel.layout
@@ -115,19 +114,18 @@ def sparsify(
 
 def _densities(density, found):
     """Pairs of a kernel and the share of its entries that stay."""
-    by_expression = density if isinstance(density, Mapping) else {"": density}
-    for expression, share in by_expression.items():
-        check_expression("density", expression)
-        if not isinstance(share, (int, float, np.number)) or not 0 < share <= 1:
-            raise ValueError(
-                "`density` must lie in (0, 1]: the share of weights that are "
-                f"not 0, for example 0.01. Received: density={share!r}"
-            )
+    given = density if isinstance(density, Mapping) else {"": density}
+    by_expression = {
+        check_expression("density", expression): check_number(
+            "density", share, "(0, 1]"
+        )
+        for expression, share in given.items()
+    }
     chosen, taken = [], set()
     for kernel in found:
         for expression, share in by_expression.items():
             if re.search(expression, kernel.path):
-                chosen.append((kernel, float(share)))
+                chosen.append((kernel, share))
                 taken.add(expression)
                 break
     for expression in by_expression:

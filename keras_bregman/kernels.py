@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import keras
 
+from keras_bregman._checks import check_layer
+
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
 _ATTENTION_INPUT = re.compile(r"(^|/)(query|key|value)/kernel$")
 _ATTENTION_OUTPUT = re.compile(r"(^|/)attention_output/kernel$")
@@ -165,6 +167,7 @@ def kernels(model) -> list[Kernel]:
     Raises:
         ValueError: If the model is not built or holds no kernel.
     """
+    check_layer("model", model)
     if not model.built:
         raise ValueError(
             f"`model` '{model.name}' has no weights yet. Build it first: give "

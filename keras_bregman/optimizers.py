@@ -24,7 +24,7 @@ import math
 import keras
 from keras import ops
 
-from keras_bregman._checks import check_number
+from keras_bregman._checks import check_all, check_flag, check_number
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
 
 _SHARED_ARGS = """
@@ -78,7 +78,7 @@ class _Bregman(ProximalOptimizer):
 
     def __init__(self, learning_rate, regularizer, delta, **kwargs):
         super().__init__(learning_rate, regularizer, **kwargs)
-        self.delta = check_number("delta", delta, open_low=True)
+        self.delta = check_number("delta", delta, "(0, inf)")
 
     def critical_lambda(self, entry: Regularized):
         """For each weight of a variable, the lambda from which on it is 0.
@@ -92,7 +92,8 @@ class _Bregman(ProximalOptimizer):
         Returns:
             A tensor of the variable's shape.
         """
-        return entry.shrink.critical(self._dual(entry))
+        v = self._dual(entry)
+        return entry.shrink.critical(v)
 
     def rethreshold(
         self, entry: Regularized, lam: float, hard: bool = False
@@ -116,7 +117,7 @@ class _Bregman(ProximalOptimizer):
         Raises:
             ValueError: If `lam` is out of range.
         """
-        lam = check_number("lam", lam)
+        lam, hard = check_number("lam", lam), check_flag("hard", hard)
         v = self._dual(entry)
         former = ops.cast(entry.variable, v.dtype)
         entry.lam.assign(lam)
@@ -129,6 +130,8 @@ class _Bregman(ProximalOptimizer):
 
     def _dual(self, entry):
         """The dual variable, consistent with the weights of this moment."""
+        good = isinstance(entry, Regularized)
+        check_all(("entry", entry, good, "one of `regularized()`"))
         v = ops.convert_to_tensor(entry.state[0])
         theta = ops.cast(entry.variable, v.dtype)
         return theta / self.delta + entry.present(v.dtype).project(theta, v)
@@ -189,13 +192,13 @@ class LinBreg(_Bregman):
         **kwargs,
     ):
         super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
-        self.momentum = check_number("momentum", momentum, high=1.0)
-        if nesterov and not momentum:
+        self.momentum = check_number("momentum", momentum, "[0, 1)")
+        self.nesterov = check_flag("nesterov", nesterov)
+        if self.nesterov and not momentum:
             raise ValueError(
                 "`nesterov=True` needs a `momentum` greater than 0. "
                 f"Received: momentum={momentum!r}"
             )
-        self.nesterov = bool(nesterov)
 
     def _slot_names(self):
         return ("momentum",) if self.momentum else ()
@@ -259,9 +262,9 @@ class AdaBreg(_Bregman):
         **kwargs,
     ):
         super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
-        self.beta_1 = check_number("beta_1", beta_1, high=1.0)
-        self.beta_2 = check_number("beta_2", beta_2, high=1.0)
-        self.epsilon = check_number("epsilon", epsilon, open_low=True)
+        self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
+        self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
 
     def _slot_names(self):
         return ("first_moment", "second_moment")

@@ -6,7 +6,6 @@ that nothing is shown and no display is needed.
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import keras
@@ -14,6 +13,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check_all
+from keras_bregman._pictures import figure_of
 from keras_bregman.kernels import kernels
 
 _CONVOLUTIONS = (
@@ -33,11 +33,13 @@ def draw_density(model: keras.Model, path) -> None:
         path: The image file; its suffix says which kind (`.png`, `.svg`).
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
+        ValueError: If the model is not built or holds no kernel, or `path` is
+            none of an image.
+        OSError: If it cannot be written.
     """
     counts = sparsity.count(model)
     bars = [*counts, sparsity.total(counts)]
-    figure = _figure(7.2, 0.8 + 0.28 * len(bars))
+    figure = figure_of(7.2, 0.8 + 0.28 * len(bars), path)
     axis = figure.subplots()
     at = range(len(bars))
     axis.barh(at, [100] * len(bars), color=_OFF)
@@ -61,16 +63,17 @@ def draw_masks(model: keras.Model, path) -> None:
         path: The image file; its suffix says which kind (`.png`, `.svg`).
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
+        ValueError: If the model is not built or holds no kernel, or `path` is
+            none of an image.
+        OSError: If it cannot be written.
     """
     found = kernels(model)
-    _check_matplotlib()
+    columns = min(4, len(found))
+    rows = math.ceil(len(found) / columns)
+    figure = figure_of(2.6 * columns, 2.8 * rows, path)
     from matplotlib.colors import ListedColormap
 
     colours = ListedColormap([_OFF, _ON])
-    columns = min(4, len(found))
-    rows = math.ceil(len(found) / columns)
-    figure = _figure(2.6 * columns, 2.8 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for kernel, axis in zip(found, axes, strict=False):
         mask = _by_unit(kernel) != 0
@@ -97,7 +100,9 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
             convolution.
 
     Raises:
-        ValueError: If there is no such convolution.
+        ValueError: If there is no such convolution, or `path` is none of an
+            image.
+        OSError: If it cannot be written.
     """
     found = [
         (kernel, kernel.layer.name)
@@ -115,9 +120,6 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
             f"{[k.name for k, _ in found]}",
         )
     )
-    _check_matplotlib()
-    import matplotlib
-
     kernel = chosen[0]
     height, width = kernel.layout.shape[:2]
     matrix = _by_unit(kernel)
@@ -125,10 +127,12 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
     off = (filters == 0).all(axis=2)
     summed = np.ma.masked_where(off, filters.sum(axis=2))
     most = float(np.abs(filters.sum(axis=2)).max()) or 1.0
-    colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad=_OFF)
     columns = min(16, matrix.shape[-1])
     rows = math.ceil(matrix.shape[-1] / columns)
-    figure = _figure(max(2.0, 0.5 * columns), 0.5 * rows + 0.4)
+    figure = figure_of(max(2.0, 0.5 * columns), 0.5 * rows + 0.4, path)
+    import matplotlib
+
+    colours = matplotlib.colormaps["RdBu_r"].with_extremes(bad=_OFF)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for i, axis in enumerate(axes):
         axis.set_axis_off()
@@ -136,20 +140,6 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
             axis.imshow(summed[..., i], colours, vmin=-most, vmax=most)
     figure.suptitle(kernel.name, fontsize=8)
     figure.savefig(path, dpi=160)
-
-
-def _check_matplotlib():
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "Pictures need matplotlib: pip install 'keras-bregman[plot]'"
-        )
-
-
-def _figure(width, height):
-    _check_matplotlib()
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _by_unit(kernel):

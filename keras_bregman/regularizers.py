@@ -18,7 +18,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_bregman._checks import check_number
+from keras_bregman._checks import (
+    check_number,
+    check_scalar,
+    check_tensor,
+    refuse,
+    shown,
+)
 from keras_bregman.kernels import Layout, layout_of
 
 _GROUPS = ("unit", "input", "kernel")
@@ -60,12 +66,18 @@ class Regularizer:
 
     def subgradient(self, x, lam=None, layout: Layout | None = None):
         """The smallest subgradient of J at `x`, its projection of 0."""
+        check_tensor("x", x)
         return self.project(x, ops.zeros_like(x), lam, layout)
 
+    def _lam_for(self, x, v, lam):
+        check_tensor("x", x)
+        check_tensor("v", v, like=x)
+        return self._lam(x, lam)
+
     def _lam(self, x, lam):
-        return ops.convert_to_tensor(
-            self.lam if lam is None else lam, dtype=x.dtype
-        )
+        check_tensor("x", x)
+        lam = self.lam if lam is None else check_scalar("lam", lam)
+        return ops.convert_to_tensor(lam, dtype=x.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {"lam": self.lam}
@@ -102,13 +114,14 @@ class L1(Regularizer):
         return self._lam(x, lam) * ops.sum(ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return _soft_threshold(x, step * self._lam(x, lam))
+        return _soft_threshold(x, _step(step) * self._lam(x, lam))
 
     def project(self, x, v, lam=None, layout=None):
-        lam = self._lam(x, lam)
+        lam = self._lam_for(x, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), _clip(v, lam))
 
     def critical(self, x, layout=None):
+        check_tensor("x", x)
         return ops.abs(x)
 
 
@@ -131,14 +144,15 @@ class NonNegativeL1(Regularizer):
         return ops.where(ops.any(x < 0), infinite, total)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return ops.relu(x - step * self._lam(x, lam))
+        return ops.relu(x - _step(step) * self._lam(x, lam))
 
     def project(self, x, v, lam=None, layout=None):
-        lam = self._lam(x, lam)
+        lam = self._lam_for(x, v, lam)
         at_zero = ops.where(v < lam, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), at_zero)
 
     def critical(self, x, layout=None):
+        check_tensor("x", x)
         return ops.relu(x)
 
 
@@ -180,10 +194,7 @@ class GroupLasso(Regularizer):
         ):
             self.groups = tuple(int(axis) for axis in groups)
         else:
-            raise ValueError(
-                f"`groups` must be one of {_GROUPS} or a tuple of axes. "
-                f"Received: groups={groups!r}"
-            )
+            refuse("groups", groups, f"one of {_GROUPS} or a tuple of axes")
 
     def value(self, x, lam=None, layout=None):
         axes, weight = self._group(x, layout)
@@ -191,11 +202,12 @@ class GroupLasso(Regularizer):
 
     def prox(self, x, step=1.0, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        return _group_threshold(x, axes, step * weight * self._lam(x, lam))
+        radius = _step(step) * weight * self._lam(x, lam)
+        return _group_threshold(x, axes, radius)
 
     def project(self, x, v, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        radius = weight * self._lam(x, lam)
+        radius = weight * self._lam_for(x, v, lam)
         at_zero = _inside(v, _group_threshold(v, axes, radius), axes)
         norm = _norm(x, axes)
         return ops.where(norm > 0, _divide(radius * x, norm), at_zero)
@@ -221,9 +233,10 @@ class GroupLasso(Regularizer):
 
     def _group(self, x, layout):
         """Axes inside a group and the square root of a group's size."""
+        check_tensor("x", x)
         layout = layout_of(x.shape) if layout is None else layout
         axes = self.group_axes(layout)
-        return axes, math.sqrt(layout.size(axes))
+        return axes, math.sqrt(max(1, layout.size(axes)))
 
     def get_config(self):
         return {**super().get_config(), "groups": self.groups}
@@ -249,12 +262,7 @@ class SparseGroupLasso(GroupLasso):
 
     def __init__(self, lam: float, groups="unit", alpha: float = 0.5):
         super().__init__(lam, groups)
-        self.alpha = check_number("alpha", alpha)
-        if self.alpha > 1:
-            raise ValueError(
-                "`alpha` must lie in [0, 1] (0: group lasso, 1: l1). "
-                f"Received: alpha={alpha!r}"
-            )
+        self.alpha = check_number("alpha", alpha, "[0, 1]")
 
     def value(self, x, lam=None, layout=None):
         axes, weight = self._group(x, layout)
@@ -264,13 +272,13 @@ class SparseGroupLasso(GroupLasso):
 
     def prox(self, x, step=1.0, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        step = step * self._lam(x, lam)
+        step = _step(step) * self._lam(x, lam)
         x = _soft_threshold(x, step * self.alpha)
         return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
 
     def project(self, x, v, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        strength = self._lam(x, lam)
+        strength = self._lam_for(x, v, lam)
         box = self.alpha * strength
         singles = ops.where(x != 0, box * ops.sign(x), _clip(v, box))
         radius = (1 - self.alpha) * weight * strength
@@ -321,8 +329,12 @@ def get(identifier) -> Regularizer | None:
             "`regularizer` must be a `keras_bregman.regularizers` object, a "
             "finite float of 0 or greater (an l1 strength), None, or a dict "
             "from regular expressions on variable paths to those. "
-            f"Received: regularizer={identifier!r}"
+            f"Received: regularizer={shown(identifier)}"
         ) from None
+
+
+def _step(step):
+    return check_scalar("step", step)
 
 
 def _clip(x, bound):

@@ -28,7 +28,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import pathlib
 import struct
 import zlib
 from typing import Any
@@ -36,7 +35,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_all, check_path
 from keras_bregman._files import write_whole
 
 MAGIC = b"KBSPARSE"
@@ -71,10 +70,13 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
             something else, or a weight is too large for float16.
         OSError: If the file cannot be written.
     """
+    is_name = isinstance(values, str)
+    is_known = values is None or (is_name and values == "float16")
     check_all(
-        ("values", values, values in (None, "float16"), "None or 'float16'"),
+        ("values", values, is_known, "None or 'float16'"),
         ("model", model, _is_built(model), "a built model"),
     )
+    path = check_path("path", path)
     for layer in model._flatten_layers():
         if hasattr(layer, "set_vocabulary"):
             raise ValueError(
@@ -91,7 +93,7 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
     start = _START.pack(MAGIC, _VERSION, len(packed))
     content = b"".join([start, packed, *parts])
     content += hashlib.sha256(content).digest()
-    write_whole(pathlib.Path(path), content)
+    write_whole(path, content)
 
 
 def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
@@ -122,6 +124,7 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
             "a built model, or None for the one in the file",
         )
     )
+    path = check_path("path", path)
     header, data = _read(path)
     if model is None:
         if header["config"] is None:
@@ -244,7 +247,7 @@ def _decode_gaps(data, n):
 
 def _read(path):
     """Header and data of a file that is what it says."""
-    content = pathlib.Path(path).read_bytes()
+    content = path.read_bytes()
     if content[: len(MAGIC)] != MAGIC:
         raise ValueError(
             f"'{path}' is no file of sparse weights: it does not begin with "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_choice
 from keras_bregman._table import table
 from keras_bregman._wrappers import regularized
 from keras_bregman.kernels import Kernel, kernels
@@ -50,7 +50,7 @@ def counted(model, of: str = "kernels") -> list[Kernel]:
     Raises:
         ValueError: If the model is not built or holds none.
     """
-    check_all(("of", of, of in OF, f"one of {OF}"))
+    check_choice("of", of, OF)
     if of == "kernels":
         return kernels(model)
     found = [

@@ -21,7 +21,14 @@ except ImportError as error:
     ) from error
 
 from keras_bregman import optimizers
-from keras_bregman._checks import check_all, check_number
+from keras_bregman._checks import (
+    check_all,
+    check_choice,
+    check_integer,
+    check_number,
+    refuse,
+)
+from keras_bregman._pictures import figure_of
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
 from keras_bregman.initializers import sparsify
 
@@ -106,16 +113,16 @@ class SparseHyperModel(keras_tuner.HyperModel):
         seed: int = 0,
     ):
         super().__init__()
-        known = ("AdaBreg", "LinBreg")
+        check_choice("optimizer", optimizer, ("AdaBreg", "LinBreg"))
+        are_metrics = isinstance(metrics, (list, tuple))
+        is_name = isinstance(monitor, str)
         check_all(
-            ("optimizer", optimizer, optimizer in known, f"one of {known}"),
-            (
-                "density",
-                density,
-                density is None or 0 < density <= 1,
-                "in (0, 1], or None",
-            ),
+            ("build", build, callable(build), "a function that makes a model"),
+            ("metrics", metrics, are_metrics, "a tuple of metrics"),
+            ("monitor", monitor, is_name, "a name in the logs"),
         )
+        if density is not None:
+            density = check_number("density", density, "(0, 1]")
         if density is None and lam is None:
             raise ValueError(
                 "Give a `density`, or a strength or range `lam`: without "
@@ -137,7 +144,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         self.loss = loss
         self.metrics = metrics
         self.monitor = monitor
-        self.seed = seed
+        self.seed = check_integer("seed", seed, 0)
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The model of a trial, sparse, compiled and with a built optimizer."""
@@ -213,7 +220,10 @@ class Point(NamedTuple):
 
 def trials(tuner: keras_tuner.Tuner) -> list[Point]:
     """All finished trials of a tuner of a `SparseHyperModel`, by density."""
-    name = tuner.hypermodel.monitor
+    hypermodel: Any = getattr(tuner, "hypermodel", None)
+    good = isinstance(hypermodel, SparseHyperModel)
+    check_all(("tuner", tuner, good, "one of a `SparseHyperModel`"))
+    name = hypermodel.monitor
     found = [
         Point(
             _last(trial, "density"),
@@ -251,14 +261,13 @@ def draw_front(tuner: keras_tuner.Tuner, path) -> None:
         path: The image file; its suffix says which kind (`.png`, `.svg`).
 
     Raises:
-        ValueError: If no trial is finished.
+        ValueError: If no trial is finished, or `path` is none of an image.
+        OSError: If it cannot be written.
     """
-    from matplotlib.figure import Figure
-
     found = trials(tuner)
     if not found:
         raise ValueError("The tuner has no finished trial to draw.")
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    figure = figure_of(6, 4, path)
     axis = figure.subplots()
     axis.plot(
         [100 * p.density for p in found],
@@ -297,9 +306,10 @@ def _checked(name, choice, high=math.inf):
         or (ends is choice and ends[0] == ends[1])
         or not math.isfinite(ends[1])
     ):
-        raise ValueError(
-            f"`{name}` must be a number, or a range (low, high) with low < "
-            f"high, {bound}. Received: {name}={choice!r}"
+        refuse(
+            name,
+            choice,
+            f"a number, or a range (low, high) with low < high, {bound}",
         )
     return choice
 

@@ -1,6 +1,9 @@
 """Searches with keras-tuner: what is scored, resumed, promoted and found."""
 
+import json
 import math
+import pathlib
+import time
 
 import keras
 import keras_tuner
@@ -12,6 +15,7 @@ import keras_bregman as kb
 from experiments import models, results
 from experiments.__main__ import main
 from experiments.data import load
+from experiments.processes import started, wait_for
 from keras_bregman import tuning
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -274,3 +278,68 @@ class TestCommand:
         assert not (tmp_path / "new").exists()
         assert self.run(tmp_path, "--trials", "2") == 0
         assert len(results.read(tmp_path / "search.json")["trials"]) == 2
+
+    def test_what_is_finished_is_not_repeated(self, tmp_path):
+        assert self.run(tmp_path, "--trials", "1") == 0
+        # as keras-tuner writes it at the end of a trial
+        oracle = tmp_path / "trials" / "oracle.json"
+        state = json.loads(oracle.read_text())
+        state["ongoing_trials"] = {"worker0": "0"}
+        oracle.write_text(json.dumps(state))
+        first = tmp_path / "trials" / "trial_0" / "trial.json"
+        before = first.stat().st_mtime_ns
+        assert self.run(tmp_path, "--trials", "2") == 0
+        assert first.stat().st_mtime_ns == before
+
+    def test_killed_between_a_trial_and_the_word_of_it(self, tmp_path):
+        whole, part = tmp_path / "whole", tmp_path / "part"
+        assert self.run(whole, "--trials", "2") == 0
+        assert self.run(part, "--trials", "1") == 0
+        begun = pathlib.Path("trials", "trial_1", "trial.json")
+        trial = json.loads((whole / begun).read_text())
+        trial.update(status="RUNNING", score=None, best_step=None)
+        (part / begun).parent.mkdir()
+        (part / begun).write_text(json.dumps(trial))
+        assert self.run(part, "--trials", "2") == 0
+        first, second = (
+            results.read(folder / "search.json")["trials"]
+            for folder in (whole, part)
+        )
+        assert first == second and len(first) == 2
+
+    def test_a_full_disk_leaves_what_is_known(
+        self, tmp_path, capsys, file_size_limit
+    ):
+        assert self.run(tmp_path, "--trials", "1") == 0
+        before = (tmp_path / "trials" / "oracle.json").read_bytes()
+        with file_size_limit(1000):
+            assert self.run(tmp_path, "--trials", "2") == 1
+        assert "File too large" in capsys.readouterr().err
+        assert (tmp_path / "trials" / "oracle.json").read_bytes() == before
+        assert self.run(tmp_path, "--trials", "2") == 0
+
+    def test_a_damaged_trial_is_named(self, tmp_path, capsys):
+        assert self.run(tmp_path, "--trials", "1") == 0
+        (tmp_path / "trials" / "trial_0" / "trial.json").write_text('{"trial')
+        assert self.run(tmp_path, "--trials", "2") == 1
+        assert f"in {tmp_path / 'trials'} is damaged" in capsys.readouterr().err
+
+    @pytest.mark.slow
+    def test_workers_outlive_their_command_and_keep_others_out(self, tmp_path):
+        pytest.importorskip("fcntl")
+        arguments = [*self.ARGUMENTS, "--trials", "3", "--workers", "2"]
+        arguments += ["--out", str(tmp_path)]
+        with started(*arguments) as process:
+            trials = tmp_path / "trials"
+            assert wait_for(lambda: list(trials.glob("trial_*")), process)
+            process.kill()
+            process.wait()
+            with started(*arguments) as second:
+                _, errors = second.communicate()
+                assert second.returncode == 1
+                assert "is being searched by another process" in errors
+            end = time.monotonic() + 120
+            while (status := main(arguments)) and time.monotonic() < end:
+                time.sleep(1)
+        assert status == 0
+        assert len(results.read(tmp_path / "search.json")["trials"]) == 3

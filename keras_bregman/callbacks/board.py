@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pathlib
 from typing import Any
 
 import keras
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_integer, check_path
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -29,12 +28,14 @@ class SparsityBoard(keras.callbacks.Callback):
 
     Raises:
         ValueError: For an argument out of range.
+        OSError: When `fit` begins, if the folder cannot be made.
         ImportError: If TensorFlow is missing.
     """
 
     def __init__(self, log_dir, every: int = 1):
         super().__init__()
-        check_all(("every", every, every >= 1, "1 or greater"))
+        self.log_dir = check_path("log_dir", log_dir)
+        self.every = check_integer("every", every, 1)
         try:
             import tensorflow as tf
         except ImportError as error:
@@ -43,12 +44,11 @@ class SparsityBoard(keras.callbacks.Callback):
                 "does: `pip install tensorflow`. `SparsityLogger` needs none."
             ) from error
         self._summary = tf.summary
-        self.log_dir = pathlib.Path(log_dir)
-        self.every = every
         self._writer: Any = None
 
     def on_train_begin(self, logs=None):
         folder = self.log_dir / "sparsity"
+        folder.mkdir(parents=True, exist_ok=True)  # says what is in the way
         self._writer = self._summary.create_file_writer(str(folder))
 
     def on_epoch_end(self, epoch, logs=None):

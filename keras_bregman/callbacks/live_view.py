@@ -8,6 +8,7 @@ import sys
 import keras
 
 from keras_bregman import sparsity
+from keras_bregman._checks import check_all
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -26,10 +27,16 @@ class LiveView(keras.callbacks.Callback):
 
     Args:
         file: Text stream to write to, by default standard output.
+
+    Raises:
+        ValueError: If `file` is no stream.
     """
 
     def __init__(self, file=None):
         super().__init__()
+        good = all(hasattr(file, name) for name in ("write", "isatty", "flush"))
+        good |= file is None
+        check_all(("file", file, good, "a text stream"))
         self.file = file
         self._drawn = 0
 
@@ -37,7 +44,7 @@ class LiveView(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_epoch_end(self, epoch, logs=None):
-        file = self.file or sys.stdout
+        file = sys.stdout if self.file is None else self.file
         head = f"epoch {epoch + 1}/{self.params['epochs']}"
         for name, value in (logs or {}).items():
             if "/" not in name and name != "density":

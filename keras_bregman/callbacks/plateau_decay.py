@@ -6,7 +6,12 @@ import math
 
 import keras
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import (
+    check_all,
+    check_choice,
+    check_integer,
+    check_number,
+)
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import inner_optimizers
 
@@ -54,20 +59,15 @@ class PlateauDecay(keras.callbacks.Callback):
         verbose: int = 0,
     ):
         super().__init__()
-        check_all(
-            ("factor", factor, 0 < factor < 1, "in (0, 1)"),
-            ("patience", patience, patience >= 0, "0 or greater"),
-            ("threshold", threshold, 0 <= threshold < 1, "in [0, 1)"),
-            ("mode", mode, mode in ("min", "max"), "'min' or 'max'"),
-            ("min_lr", min_lr, 0 <= min_lr < math.inf, "0 or greater"),
-        )
+        good = isinstance(monitor, str)
+        check_all(("monitor", monitor, good, "a name in the logs"))
         self.monitor = monitor
-        self.factor = factor
-        self.patience = patience
-        self.threshold = threshold
-        self.mode = mode
-        self.min_lr = min_lr
-        self.verbose = verbose
+        self.factor = check_number("factor", factor, "(0, 1)")
+        self.patience = check_integer("patience", patience, 0)
+        self.threshold = check_number("threshold", threshold, "[0, 1)")
+        self.mode = check_choice("mode", mode, ("min", "max"))
+        self.min_lr = check_number("min_lr", min_lr)
+        self.verbose = check_integer("verbose", verbose, 0)
         self._restart()
 
     def _restart(self):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_choice, check_flag
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -48,9 +48,8 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def __init__(self, per_layer: bool = False, of: str = "kernels"):
         super().__init__()
-        check_all(("of", of, of in sparsity.OF, f"one of {sparsity.OF}"))
-        self.per_layer = per_layer
-        self.of = of
+        self.per_layer = check_flag("per_layer", per_layer)
+        self.of = check_choice("of", of, sparsity.OF)
         self._before: dict[str, np.ndarray] = {}
 
     def set_model(self, model):

@@ -9,7 +9,11 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check_all
+from keras_bregman._checks import (
+    check_choice,
+    check_integer,
+    check_number,
+)
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
@@ -100,42 +104,25 @@ class TargetDensity(keras.callbacks.Callback):
         of: str = "kernels",
     ):
         super().__init__()
-        check_all(
-            ("density", density, 0 < density <= 1, "in (0, 1]"),
-            ("method", method, method in _METHODS, f"one of {_METHODS}"),
-            (
-                "distribution",
-                distribution,
-                distribution in DISTRIBUTIONS,
-                f"one of {DISTRIBUTIONS}",
-            ),
-            ("ramp", ramp, 0 <= ramp <= 1, "in [0, 1]"),
-            ("freeze", freeze, 0 <= freeze <= 1, "in [0, 1]"),
-            ("every", every, every is None or every >= 1, "1 or greater"),
-            ("gain", gain, 0 < gain <= 1, "in (0, 1]"),
-            (
-                "threshold",
-                threshold,
-                threshold in _THRESHOLDS,
-                f"one of {_THRESHOLDS}",
-            ),
-            ("of", of, of in sparsity.OF, f"one of {sparsity.OF}"),
+        self.density = check_number("density", density, "(0, 1]")
+        self.method = check_choice("method", method, _METHODS)
+        self.distribution = check_choice(
+            "distribution", distribution, DISTRIBUTIONS
         )
-        if ramp + freeze > 1:
+        self.ramp = check_number("ramp", ramp, "[0, 1]")
+        self.freeze = check_number("freeze", freeze, "[0, 1]")
+        self.every = every
+        if every is not None:
+            self.every = check_integer("every", every, 1)
+        self.gain = check_number("gain", gain, "(0, 1]")
+        self.threshold = check_choice("threshold", threshold, _THRESHOLDS)
+        self.of = check_choice("of", of, sparsity.OF)
+        if self.ramp + self.freeze > 1:
             raise ValueError(
                 "`ramp` and `freeze` are shares of training, the first and "
                 "the last, and must not overlap. "
                 f"Received: ramp={ramp!r}, freeze={freeze!r}"
             )
-        self.density = density
-        self.method = method
-        self.distribution = distribution
-        self.ramp = ramp
-        self.freeze = freeze
-        self.every = every
-        self.gain = gain
-        self.threshold = threshold
-        self.of = of
         self._epoch = self._done = 0
         self._steps: int | None = None
         self._training = self._checked = False

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
-from keras_bregman._inputs import difference, random_inputs
+from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import Call, Piece, pinned
@@ -50,8 +50,9 @@ def compact(model: keras.Model, return_report: bool = False, samples=None):
 
     Raises:
         ValueError: If `model` is not a built functional or Sequential model,
-            a layer cannot be made from its `get_config`, or the model takes
-            other inputs than random ones and `samples` are not given.
+            `samples` do not fit it, a layer cannot be made from its
+            `get_config`, or the model takes other inputs than random ones and
+            `samples` are not given.
         FloatingPointError: If a weight of the model is NaN or infinite.
         RuntimeError: If the outputs of the two in inference mode differ by
             more than 1e-5, relative to the largest or to 1; on a GPU, which
@@ -68,6 +69,9 @@ def compact(model: keras.Model, return_report: bool = False, samples=None):
             "without a `call` of its own",
         )
     )
+    return_report = check_flag("return_report", return_report)
+    if samples is not None:
+        samples = as_inputs(model, samples)
     _check_finite(model)
     small, notes = _compacted(model)
     _check_same(model, small, samples)

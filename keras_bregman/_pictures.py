@@ -1,0 +1,32 @@
+"""Pictures by matplotlib, without a display."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from keras_bregman._checks import check_all, check_path
+
+
+def figure_of(width: float, height: float, path):
+    """An empty figure, if matplotlib is there and can write `path`.
+
+    Args:
+        width: In inches.
+        height: Likewise.
+        path: The image file.
+
+    Raises:
+        ImportError: Without matplotlib.
+        ValueError: If it does not know the suffix.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(
+            "Pictures need matplotlib: pip install 'keras-bregman[plot]'"
+        )
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    known = sorted(figure.canvas.get_supported_filetypes())
+    is_known = check_path("path", path).suffix[1:].lower() in known
+    check_all(("path", path, is_known, f"an image file, one of .{known}"))
+    return figure

@@ -1,0 +1,169 @@
+"""Calls every public function with what nobody should give it.
+
+`make fuzz MINUTES=30`; `python tests/fuzz.py --case 17` makes one call again.
+
+The contract: a call returns, or raises one of `REFUSALS` or an `OSError`, in a
+sentence which names an argument or the file. Calls are made in a process of
+their own, which must neither die nor take long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import io
+import itertools
+import json
+import os
+import pathlib
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections import Counter
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+LIMIT = 120.0  # seconds for a call, on a machine that does much else
+REFUSALS = (
+    *(ValueError, TypeError, ImportError),
+    *(RuntimeError, FloatingPointError),  # a model's or a runtime's fault
+)
+_SENTENCE = 6  # words at least
+
+
+def why_broken(error: BaseException, marks: list[str]) -> str | None:
+    """How an error breaks the contract; `None` if it does not.
+
+    Args:
+        error: What a call has raised.
+        marks: How messages name the arguments and files.
+    """
+    # their subclasses are of those that we call: of json, numpy, zipfile
+    if isinstance(error, OSError):
+        return None if error.filename else "names no file"
+    if type(error) not in REFUSALS:
+        return f"raises {type(error).__name__}"
+    text = str(error)
+    if len(text.split()) < _SENTENCE:
+        return "says too little"
+    if not any(mark in text for mark in marks):
+        return "names no argument and no file"
+    return None
+
+
+def one(case: int, only: str = "", before=lambda call: None) -> dict:
+    """Makes the call with this number, and says what came of it."""
+    from fuzz_targets import World
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # where names without a folder lead
+        world = World(case, pathlib.Path(folder))
+        target, arguments, marks = world.call(only)
+        call = world.text(target, arguments)
+        before(call)
+        told = {"outcome": "returned", "where": "", "finding": ""}
+        try:
+            with (
+                warnings.catch_warnings(),
+                contextlib.redirect_stdout(io.StringIO()),
+            ):
+                warnings.simplefilter("ignore")
+                target.function(world, **arguments)
+        except Exception as error:
+            told["outcome"] = "refused"
+            broken = why_broken(error, [*marks, folder])
+            if broken:
+                frame = traceback.extract_tb(error.__traceback__)[-1]
+                told["where"] = f"{frame.filename}:{frame.lineno}"
+                kind = type(error).__name__
+                told["finding"] = f"{broken}: {kind}: {str(error)[:300]}"
+        return told
+
+
+def work(case: int, only: str) -> None:
+    """Makes calls one after the other, and tells of each before and after."""
+    faulthandler.enable()
+    sys.stdout = sys.stderr  # what others print is not read
+    with os.fdopen(os.dup(1), "w", buffering=1) as out:
+        for number in itertools.count(case):
+
+            def begin(call, number=number):
+                print(json.dumps({"case": number, "call": call}), file=out)
+
+            print(json.dumps(one(number, only, begin)), file=out)
+
+
+def watch(case: int, only: str, minutes: float) -> int:
+    """Has calls made until the time is over; 0 if the contract held."""
+    end = time.monotonic() + 60 * minutes
+    outcomes: Counter[str] = Counter()
+    findings: Counter[str] = Counter()
+
+    def find(where, text):
+        findings[where] += 1
+        if findings[where] == 1:
+            print(f"{case}: {call}\n    {where}\n    {text}", flush=True)
+
+    while time.monotonic() < end:
+        worker = subprocess.Popen(
+            [sys.executable, __file__, f"--worker={case}", f"--only={only}"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        lines: queue.Queue = queue.Queue()
+        threading.Thread(target=_read, args=(worker, lines)).start()
+        call = "import"
+        while time.monotonic() < end:
+            try:
+                line = lines.get(timeout=LIMIT)
+            except queue.Empty:
+                find(call, f"takes longer than {LIMIT:g} s")
+                break
+            if line is None:
+                find(call, f"kills its process: {worker.wait()}")
+                break
+            told = json.loads(line)
+            if "call" in told:
+                case, call = told["case"], told["call"]
+                continue
+            outcomes[told["outcome"]] += 1
+            if told["finding"]:
+                find(told["where"], told["finding"])
+        worker.kill()
+        worker.wait()
+        case += 1
+    print(", ".join(f"{n} {what}" for what, n in outcomes.items()), end="; ")
+    print(f"{findings.total()} broke the contract, in {len(findings)} ways")
+    return 1 if findings else 0
+
+
+def _read(worker, lines):
+    for line in worker.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0, help="the first case")
+    parser.add_argument("--case", type=int, help="this one alone")
+    parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker is not None:
+        work(options.worker, options.only)
+    if options.case is not None:
+        print(json.dumps(one(options.case, options.only, print), indent=1))
+        return 0
+    return watch(options.seed, options.only, options.minutes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

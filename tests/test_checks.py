@@ -1,0 +1,197 @@
+"""What no argument may be is said in a sentence, whatever was given."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from fuzz import why_broken
+from helpers import compiled, data, mlp
+
+import keras_bregman as kb
+from keras_bregman import cli, plots, regularizers, sparsity
+from keras_bregman._checks import shown
+
+
+class Unfriendly:
+    """Fails wherever it is asked."""
+
+    def __repr__(self):
+        raise RuntimeError("no name")
+
+    def __eq__(self, other):
+        raise RuntimeError("not comparable")
+
+    __hash__ = None
+
+    def __bool__(self):
+        raise RuntimeError("neither true nor false")
+
+
+HUGE = 10**5000  # Python does not print it
+ODD = [
+    *(None, HUGE, math.nan, "x", "\0", "[", [], {"a": 1}, Unfriendly(), len),
+    *(np.array([0.1, 0.2]), np.array(["a"]), np.array([None]), b"x"),
+]
+ONES = np.ones((2, 3), "float32")
+
+
+def built(cls=kb.LinBreg):
+    optimizer = cls(0.1, 0.1)
+    optimizer.build(mlp().trainable_variables)
+    return optimizer
+
+
+def entry():
+    return built().regularized()[0]
+
+
+# what is called with what is odd, for the argument of that name; and what is
+# good all the same
+CALLS = {
+    "learning_rate": (lambda x: kb.LinBreg(x), (len, Unfriendly)),
+    "regularizer": (lambda x: kb.AdaBreg(regularizer=x), (None, ODD[7])),
+    "delta": (lambda x: kb.LinBreg(delta=x), ()),
+    "momentum": (lambda x: kb.LinBreg(momentum=x), ()),
+    "nesterov": (lambda x: kb.LinBreg(momentum=0.9, nesterov=x), (HUGE,)),
+    "beta_1": (lambda x: kb.AdaBreg(beta_1=x), ()),
+    "epsilon": (lambda x: kb.AdaBreg(epsilon=x), ()),
+    "variables": (lambda x: kb.LinBreg().build(x), (ODD[6],)),
+    "lam": (lambda x: built().set_lambda(x), ()),
+    "expression": (lambda x: built().set_lambda(1, x), ()),
+    "frozen": (lambda x: built().freeze_support(x), (HUGE,)),
+    "entry": (lambda x: built().critical_lambda(x), ()),
+    "hard": (lambda x: built().rethreshold(entry(), 1, x), (HUGE,)),
+    "x": (lambda x: regularizers.L1(1).prox(x), (ODD[10],)),
+    "v": (lambda x: regularizers.GroupLasso(1).project(ONES, x), ()),
+    "step": (lambda x: regularizers.L1(1).prox(ONES, x), ()),
+    "groups": (lambda x: regularizers.GroupLasso(1, x), (ODD[6],)),
+    "alpha": (lambda x: regularizers.SparseGroupLasso(1, alpha=x), ()),
+    "model": (lambda x: kb.density(x), ()),
+    "density": (lambda x: kb.sparsify(mlp(), x), ()),
+    "method": (lambda x: kb.sparsify(mlp(), 0.1, x), ()),
+    "seed": (lambda x: kb.sparsify(mlp(), 0.1, seed=x), (None, HUGE)),
+    "variance": (lambda x: kb.sparsify(mlp(), 0.1, variance=x), ()),
+    "scale": (lambda x: kb.sparsify(mlp(), 0.1, scale=x), ()),
+    "bias_scale": (lambda x: kb.sparsify(mlp(), 0.1, bias_scale=x), (None,)),
+    "zeros": (lambda x: kb.flops(mlp(), x), (HUGE,)),
+    "return_report": (lambda x: kb.compact(mlp(), x), (HUGE,)),
+    "samples": (lambda x: kb.compact(mlp(), samples=x), (None,)),
+    "values": (lambda x: kb.save_sparse(mlp(), "a\0", x), (None,)),
+    "distribution": (
+        lambda x: kb.callbacks.TargetDensity(0.1, distribution=x),
+        (),
+    ),
+    "ramp": (lambda x: kb.callbacks.TargetDensity(0.1, ramp=x), ()),
+    "every": (lambda x: kb.callbacks.TargetDensity(0.1, every=x), (None, HUGE)),
+    "monitor": (lambda x: kb.callbacks.PlateauDecay(x), ("x", "\0", "[")),
+    "factor": (lambda x: kb.callbacks.PlateauDecay(factor=x), ()),
+    "patience": (lambda x: kb.callbacks.PlateauDecay(patience=x), (HUGE,)),
+    "mode": (lambda x: kb.callbacks.PlateauDecay(mode=x), ()),
+    "per_layer": (lambda x: kb.callbacks.SparsityLogger(x), (HUGE,)),
+    "file": (lambda x: kb.callbacks.LiveView(x), (None,)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_every_argument_that_is_wrong_is_named(name):
+    call, good = CALLS[name]
+    for odd in ODD:
+        if any(odd is x or type(odd) is x for x in good):
+            continue
+        with pytest.raises((ValueError, TypeError)) as caught:
+            call(odd)
+        assert why_broken(caught.value, [f"`{name}`"]) is None, shown(odd)
+        assert len(str(caught.value)) < 1500
+
+
+@pytest.mark.parametrize("path", [None, 3, b"x", "a\0b", "\ud800", ["a"]])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda path: kb.save_sparse(mlp(), path),
+        lambda path: kb.load_sparse(path),
+        lambda path: kb.export(mlp(), path),
+        lambda path: plots.draw_density(mlp(), path),
+        lambda path: plots.draw_masks(mlp(), path),
+    ],
+)
+def test_a_path_that_is_none(call, path):
+    with pytest.raises(ValueError, match="`path` must be a path, as a string"):
+        call(path)
+
+
+def test_an_image_file_of_no_kind_that_is_known(tmp_path):
+    with pytest.raises(ValueError, match=r"`path` must be an image.*png"):
+        plots.draw_density(mlp(), tmp_path / "density.kbs")
+    with pytest.raises(FileNotFoundError):
+        plots.draw_density(mlp(), tmp_path / "none" / "density.png")
+
+
+def test_what_has_the_shape_of_another():
+    bad = np.ones((3, 2), "float32")
+    for regularizer in (regularizers.L1(1), regularizers.NonNegativeL1(1)):
+        with pytest.raises(ValueError, match=r"`v` must be .* shape \(2, 3\)"):
+            regularizer.project(ONES, bad)
+    with pytest.raises(ValueError, match=r"`v` must be .* float32"):
+        regularizers.GroupLasso(1).project(ONES, ONES.astype("float64"))
+
+
+def test_a_kernel_without_entries_has_no_groups():
+    empty = np.zeros((0, 2), "float32")
+    found = regularizers.GroupLasso(1, "unit").critical(empty)
+    assert tuple(found.shape) == (0, 2)
+
+
+def test_a_model_that_is_none():
+    for function in (sparsity.count, sparsity.supports, kb.summary):
+        with pytest.raises(ValueError, match=r"`model` must be a built"):
+            function(len)
+
+
+@pytest.mark.tensorflow
+def test_a_board_in_the_place_of_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    board = kb.callbacks.SparsityBoard(tmp_path / "file")
+    model = compiled(kb.LinBreg(0.1, 0.1))
+    with pytest.raises(OSError, match="file"):
+        model.fit(*data(), verbose=0, callbacks=[board])
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_damaged_model_file_is_named(tmp_path, capsys, ending):
+    path = tmp_path / f"model{ending}"
+    mlp().save(path)
+    content = path.read_bytes()
+    for part in (0, 10, len(content) // 2, len(content) - 10):
+        path.write_bytes(content[:part])
+        assert cli.main(["inspect", str(path)]) == 1
+        assert f"'{path}'" in capsys.readouterr().err
+
+
+class TestContract:
+    """Of what `fuzz.py` asks."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("`lam` must be 0 or greater. Received: lam=-1"),
+            FileNotFoundError(2, "No such file or directory", "x"),
+        ],
+    )
+    def test_good(self, error):
+        assert why_broken(error, ["`lam`"]) is None
+
+    @pytest.mark.parametrize(
+        ("error", "why"),
+        [
+            (KeyError("`lam` must be 0 or greater. Received"), "KeyError"),
+            (UnicodeDecodeError("a", b"`lam` b", 0, 1, "c d e"), "Unicode"),
+            (json.JSONDecodeError("`lam` is not in a b c", "", 0), "JSON"),
+            (ValueError("bad `lam`"), "too little"),
+            (ValueError("the truth value of an array is ambiguous"), "names"),
+            (OSError("the file is not there and so on"), "names no file"),
+        ],
+    )
+    def test_bad(self, error, why):
+        assert why in why_broken(error, ["`lam`"])
