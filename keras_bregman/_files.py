@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
+import shutil
 import tempfile
+from collections.abc import Iterator
 
 
 def write_whole(path: pathlib.Path, data: bytes) -> None:
@@ -30,6 +33,27 @@ def write_whole(path: pathlib.Path, data: bytes) -> None:
     except BaseException:
         os.unlink(name)
         raise
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Where to make the file or folder that is to take the place of `path`.
+
+    It does so at the end, and not at all after an error.
+
+    Raises:
+        OSError: If it cannot be written; what was there stays.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            made = pathlib.Path(folder) / f"made{path.suffix}"
+            yield made
+            if path.is_dir():
+                shutil.rmtree(path)
+            made.replace(path)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise OSError(error.errno, why, str(path)) from error
 
 
 def _umask() -> int:

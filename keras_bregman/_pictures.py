@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from keras_bregman._checks import check_all, check_path
+from keras_bregman._files import replacing
 
 
 def figure_of(width: float, height: float, path):
@@ -30,3 +31,9 @@ def figure_of(width: float, height: float, path):
     is_known = check_path("path", path).suffix[1:].lower() in known
     check_all(("path", path, is_known, f"an image file, one of .{known}"))
     return figure
+
+
+def write(figure, path) -> None:
+    """Writes an image file, whole or not at all."""
+    with replacing(check_path("path", path)) as made:
+        figure.savefig(made, dpi=160)

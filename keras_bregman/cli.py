@@ -135,10 +135,12 @@ def _density(options):
 
 def _compact(options):
     import keras_bregman as kb
+    from keras_bregman._files import replacing
 
     small, report = kb.compact(_load(options.file), return_report=True)
     if options.out.suffix == ".keras":
-        small.save(options.out)
+        with replacing(options.out) as made:
+            small.save(made)
     else:
         kb.save_sparse(small, options.out)
     print(report)
@@ -168,8 +170,9 @@ def _load(file):
 
     import keras_bregman as kb
     from keras_bregman import sparse_file
+    from keras_bregman._checks import check_path
 
-    with open(file, "rb") as opened:
+    with open(check_path("file", file), "rb") as opened:
         ours = opened.read(8) == sparse_file.MAGIC
     if ours:
         return kb.load_sparse(file)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import pathlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_bregman import _runtimes
 from keras_bregman._checks import check_all, check_choice, check_path
-from keras_bregman._files import write_whole
+from keras_bregman._files import replacing, write_whole
 from keras_bregman._graph import is_graph, structure
 from keras_bregman._inputs import as_inputs, difference, random_inputs
 
@@ -158,12 +158,11 @@ def _saved_model(model, path, precision, samples):
         if hasattr(layer, "lookup_table")
     ]
     signatures = {"serving_default": module.serve}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = pathlib.Path(folder) / "model"
-        tf.saved_model.save(module, str(made), signatures)
-        if path.is_dir():
-            shutil.rmtree(path)
-        made.replace(path)
+    with replacing(path) as made:
+        try:
+            tf.saved_model.save(module, str(made), signatures)
+        except tf.errors.OpError as error:
+            raise OSError(errno.EIO, error.message) from error
 
 
 def _names(model):
@@ -180,10 +179,8 @@ def _output_names(model):
 
 def _onnx(model, path, precision, samples):
     model(random_inputs(model), training=False)  # Keras asks for a call
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = pathlib.Path(folder) / "model.onnx"
+    with replacing(path) as made:
         model.export(made, format="onnx", verbose=False)
-        made.replace(path)
 
 
 def _litert(model, path, precision, samples):

@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check_all
-from keras_bregman._pictures import figure_of
+from keras_bregman._pictures import figure_of, write
 from keras_bregman.kernels import kernels
 
 _CONVOLUTIONS = (
@@ -50,7 +50,7 @@ def draw_density(model: keras.Model, path) -> None:
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
     axis.set_xlabel("weights that are not 0, in %")
-    figure.savefig(path, dpi=160)
+    write(figure, path)
 
 
 def draw_masks(model: keras.Model, path) -> None:
@@ -84,7 +84,7 @@ def draw_masks(model: keras.Model, path) -> None:
         axis.tick_params(labelsize=6)
     for axis in axes[len(found) :]:
         axis.set_axis_off()
-    figure.savefig(path, dpi=160)
+    write(figure, path)
 
 
 def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
@@ -139,7 +139,7 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         if i < matrix.shape[-1]:
             axis.imshow(summed[..., i], colours, vmin=-most, vmax=most)
     figure.suptitle(kernel.name, fontsize=8)
-    figure.savefig(path, dpi=160)
+    write(figure, path)
 
 
 def _by_unit(kernel):

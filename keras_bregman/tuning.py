@@ -28,7 +28,7 @@ from keras_bregman._checks import (
     check_number,
     refuse,
 )
-from keras_bregman._pictures import figure_of
+from keras_bregman._pictures import figure_of, write
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
 from keras_bregman.initializers import sparsify
 
@@ -288,7 +288,7 @@ def draw_front(tuner: keras_tuner.Tuner, path) -> None:
     axis.set_xlabel("weights that are not 0, in %")
     axis.set_ylabel(f"{tuner.hypermodel.monitor} in %")
     axis.legend()
-    figure.savefig(path, dpi=160)
+    write(figure, path)
 
 
 def _last(trial, name):

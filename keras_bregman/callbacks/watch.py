@@ -28,7 +28,7 @@ class SparsityWatch(keras.callbacks.Callback):
                     by the end of the first epoch after 100 steps.
     dead layer      All weights of a kernel that is trained are 0 at the ends
                     of two epochs, so that it passes nothing on.
-    not finite      A kernel holds NaN.
+    not finite      A kernel holds NaN or infinity.
 
     The first two are for an optimizer of this package that has not made a step
     before; they are silent while the support is frozen.
@@ -62,7 +62,7 @@ class SparsityWatch(keras.callbacks.Callback):
         found = kernels(self.model)
         values = {k.name: _array(k.variable) for k in found}
         for name, value in values.items():
-            if np.isnan(value).any():
+            if not np.isfinite(value).all():
                 self._say_not_finite(name)
         if self._steps >= _PATIENCE and not self._is_judged:
             self._is_judged = True
@@ -133,9 +133,9 @@ class SparsityWatch(keras.callbacks.Callback):
     def _say_not_finite(self, name):
         self._warn(
             "not finite",
-            f"The weights of {name} hold NaN: a loss or gradient was not "
-            "finite. Check the data for NaN, lower `learning_rate` or set "
-            "`global_clipnorm`, and go on from finite weights.",
+            f"The weights of {name} hold NaN or infinity: a loss or gradient "
+            "was not finite. Check the data for NaN, lower `learning_rate` or "
+            "set `global_clipnorm`, and go on from finite weights.",
         )
 
     def _warn(self, cause, text):
