@@ -61,8 +61,8 @@ def one(case: int, only: str = "", before=lambda call: None) -> dict:
     """Makes the call with this number, and says what came of it."""
     from fuzz_targets import World
 
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)  # where names without a folder lead
+    # in it, as names without a folder lead there
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         world = World(case, pathlib.Path(folder))
         target, arguments, marks = world.call(only)
         call = world.text(target, arguments)

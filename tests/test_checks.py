@@ -3,30 +3,17 @@
 import json
 import math
 
+import fuzz
+import fuzz_targets
 import numpy as np
 import pytest
 from fuzz import why_broken
+from fuzz_targets import Unfriendly
 from helpers import compiled, data, mlp
 
 import keras_bregman as kb
 from keras_bregman import cli, plots, regularizers, sparsity
 from keras_bregman._checks import shown
-
-
-class Unfriendly:
-    """Fails wherever it is asked."""
-
-    def __repr__(self):
-        raise RuntimeError("no name")
-
-    def __eq__(self, other):
-        raise RuntimeError("not comparable")
-
-    __hash__ = None
-
-    def __bool__(self):
-        raise RuntimeError("neither true nor false")
-
 
 HUGE = 10**5000  # Python does not print it
 ODD = [
@@ -195,3 +182,42 @@ class TestContract:
     )
     def test_bad(self, error, why):
         assert why in why_broken(error, ["`lam`"])
+
+    @pytest.mark.parametrize("error", [KeyError("a"), ValueError("no"), None])
+    def test_a_call_is_told_of(self, monkeypatch, error):
+        def function(world, lam):
+            if error is not None:
+                raise error
+
+        target = fuzz_targets.Target("call", function, {"lam": lambda w: 1})
+        monkeypatch.setattr(fuzz_targets, "TARGETS", [target])
+        told = fuzz.one(0, "", lambda call: None)
+        assert told["outcome"] == ("refused" if error else "returned")
+        assert bool(told["finding"]) == bool(error)
+
+    @pytest.mark.parametrize(
+        ("end", "finding"),
+        [
+            ("os.abort()", "kills its process: -6"),
+            ("time.sleep(60)", "takes longer than 1 s"),
+            (
+                "print(json.dumps(told), flush=True); time.sleep(60)",
+                " returned; ",
+            ),
+        ],
+    )
+    def test_a_crash_and_a_hang_are_noticed(
+        self, tmp_path, monkeypatch, capsys, end, finding
+    ):
+        worker = tmp_path / "worker.py"
+        worker.write_text(
+            "import json, os, time\n"
+            "print(json.dumps({'case': 7, 'call': 'f(x=1)'}), flush=True)\n"
+            "told = {'outcome': 'returned', 'finding': ''}\n"
+            f"{end}\n"
+        )
+        monkeypatch.setattr(fuzz, "__file__", str(worker))
+        monkeypatch.setattr(fuzz, "LIMIT", 1)
+        assert fuzz.watch(7, "", 3 / 60) == 1
+        out = capsys.readouterr().out
+        assert "7: f(x=1)" in out and finding in out
