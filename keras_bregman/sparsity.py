@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_choice
+from keras_bregman._checks import check_choice, check_layer
 from keras_bregman._table import table
 from keras_bregman._wrappers import regularized
 from keras_bregman.kernels import Kernel, kernels
@@ -53,6 +53,7 @@ def counted(model, of: str = "kernels") -> list[Kernel]:
     check_choice("of", of, OF)
     if of == "kernels":
         return kernels(model)
+    check_layer("model", model)
     found = [
         Kernel(e.name, e.variable.path, e.variable, e.shrink.layout, None)
         for e in regularized(model)
