@@ -8,6 +8,11 @@
 # make bench  times the optimizers against Keras' own
 # make experiments  lists every table and figure there is to train
 # make report       writes them from the result files
+# make dist        builds wheel and sdist into dist, and checks them
+# make check-dist  installs them elsewhere and uses them
+# make coverage    says which lines of keras_bregman no test runs
+# make mutation    breaks the optimizers in every small way; the tests notice
+# make test-lowest runs the core tests on the lowest supported versions
 #
 # Each sets up its own environment in .venv first, from the package index.
 #
@@ -18,6 +23,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+RELEASE := build/release
+LOWEST := build/lowest
 DATA ?= digits
 ARGS ?=
 BACKENDS ?= tensorflow jax torch
@@ -27,6 +34,9 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
+core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost golden \
+	initializers keras_features kernels optimizers regularizers \
+	sparse_file sparsity target_density)
 test_ready := $(VENV)/.ready-test-$(subst $(comma),-,$(extras))
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 	-c requirements/pins.txt
@@ -34,7 +44,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
 .PHONY: demo test test-all fuzz lint docs notebooks bench experiments report \
-	clean
+	clean dist check-dist coverage mutation test-lowest
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -79,6 +89,45 @@ bench: $(test_ready)
 		KERAS_BACKEND=$$backend $(VENV)/bin/python -m experiments bench fit; \
 	done
 
+dist: $(RELEASE)/bin/twine
+	rm -rf dist
+	$(RELEASE)/bin/python -m build
+	$(RELEASE)/bin/twine check --strict dist/*
+
+check-dist: dist
+	$(PYTHON) tests/check_dist.py dist --python $(PYTHON) \
+		--backends $(BACKENDS)
+
+coverage: $(test_ready)
+	@mkdir -p build/coverage
+	@set -e; append=; for backend in $(BACKENDS); do \
+		echo "== $$backend"; \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto \
+			--cov $$append --cov-report=; \
+		append=--cov-append; \
+	done
+	$(VENV)/bin/coverage report
+
+mutation: $(test_ready)
+	KERAS_BACKEND=$(firstword $(BACKENDS)) $(VENV)/bin/python tests/mutate.py
+
+test-lowest: $(LOWEST)/.ready
+	@set -e; for backend in $(BACKENDS); do \
+		echo "== $$backend"; \
+		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto \
+			$(core_tests); \
+	done
+
+$(RELEASE)/bin/twine: requirements/release.txt
+	@$(PYTHON) -m venv $(RELEASE)
+	@$(RELEASE)/bin/python -m pip --disable-pip-version-check install -q -r $<
+
+$(LOWEST)/.ready: setup.py requirements/lowest.txt
+	@$(PYTHON) -m venv --clear $(LOWEST)
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install -q \
+		-c requirements/lowest.txt -e '.[$(extras),test]'
+	@touch $@
+
 $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python
 	@echo "Installing into $(VENV), about a minute"
 	@$(PIP) -e '.[tensorflow,experiments,tune]'
@@ -95,4 +144,4 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info

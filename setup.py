@@ -6,6 +6,10 @@ import re
 from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
+readme = (here / "README.md").read_text()
+# an index shows it without the repository: no pictures, links without aim
+readme = re.sub(r"!\[[^]]*\]\((?!http)[^)]*\)\n*", "", readme)
+readme = re.sub(r"\[([^]]*)\]\((?!http)[^)]*\)", r"\1", readme)
 version = re.search(
     r'__version__ = "(.+)"',
     (here / "keras_bregman" / "__init__.py").read_text(),
@@ -16,6 +20,7 @@ test = [
     "ipykernel",
     "nbclient",  # runs the notebooks
     "pytest",
+    "pytest-cov",
     "pytest-xdist",
     "tensorboard",
 ]
@@ -44,10 +49,21 @@ setup(
     name="keras-bregman",
     version=version,
     description="Sparse training for Keras 3 by choice of optimizer",
-    long_description=(here / "README.md").read_text(),
+    long_description=readme,
     long_description_content_type="text/markdown",
+    author="The keras_bregman authors",
     license="MIT",
     license_files=["LICENSE"],
+    keywords=[
+        "keras",
+        "optimizer",
+        "sparsity",
+        "sparse training",
+        "pruning",
+        "Bregman iterations",
+        "mirror descent",
+        "compression",
+    ],
     python_requires=">=3.11",
     packages=find_packages(include=["keras_bregman*"]),
     package_data={"keras_bregman": ["py.typed"]},
@@ -68,7 +84,13 @@ setup(
     classifiers=[
         "Development Status :: 4 - Beta",
         "Intended Audience :: Science/Research",
+        "Intended Audience :: Developers",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )

@@ -1,0 +1,84 @@
+"""What importing the package brings along, and what its files say of it."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import keras_bregman as kb
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+# `keras` may have imported all backends, so that what is asked for by name
+# counts as well as what is new
+_IMPORTED = """
+import builtins
+import json
+import sys
+
+import keras
+
+
+def watched(name, globals=None, *rest):
+    if (globals or {{}}).get("__name__", "").startswith("keras_bregman"):
+        asked.add(name)
+    return original(name, globals, *rest)
+
+
+asked, before = set(), set(sys.modules)
+original, builtins.__import__ = builtins.__import__, watched
+import {module}
+
+print(json.dumps([*asked, *(set(sys.modules) - before)]))
+"""
+
+
+def imported(module):
+    """Modules and packages that `module` imports after `keras`."""
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORTED.format(module=module)],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    names = set(json.loads(done.stdout.splitlines()[-1]))
+    return names, {name.partition(".")[0] for name in names}
+
+
+def test_importing_it_imports_keras_and_numpy_alone():
+    names, packages = imported("keras_bregman")
+    assert "keras_bregman.optimizers" in names
+    needed = {"keras_bregman", "keras", "numpy", *sys.stdlib_module_names}
+    assert packages - needed == set()
+    # these need packages of their own
+    assert not names & {"keras_bregman.plots", "keras_bregman.tuning"}
+
+
+def test_an_import_would_be_seen():
+    assert "keras_tuner" in imported("keras_bregman.tuning")[1]
+
+
+def test_what_is_exported_is_there():
+    for module in (kb, kb.callbacks):
+        assert sorted(module.__all__) == module.__all__
+        for name in module.__all__:
+            assert getattr(module, name) is not None
+
+
+def test_citation_names_the_version():
+    text = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", text, re.M).group(1) == kb.__version__
+
+
+@pytest.mark.parametrize("package", ["keras", "numpy", "tensorflow", "jax"])
+def test_lowest_versions_are_those_that_setup_asks_for(package):
+    asked = re.search(
+        rf'"{package}>=([\d.]+)"', (ROOT / "setup.py").read_text()
+    ).group(1)
+    pins = (ROOT / "requirements" / "lowest.txt").read_text()
+    tested = re.search(rf"^{package}==([\d.]+)$", pins, re.M).group(1)
+    assert f"{tested}.".startswith(f"{asked}."), (asked, tested)
