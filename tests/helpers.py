@@ -40,6 +40,10 @@ three_optimizers = pytest.mark.parametrize(
     [OPTIMIZERS[name] for name in ("nesterov", "adabreg", "proxgd")],
     ids=("nesterov", "adabreg", "proxgd"),
 )
+multi_optimizer = pytest.mark.skipif(
+    not hasattr(keras.optimizers, "MultiOptimizer"),
+    reason="Keras has MultiOptimizer from 3.15 on",
+)
 every_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 # all optimizers in one way, and two of them in the others: a matter of time
 every_optimizer_and_way = pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import math
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, data, train
+from helpers import compiled, data, multi_optimizer, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,6 +239,7 @@ class TestPlateauDecay:
         _rates([1.0] * 3, 1.0, outer, patience=0)
         assert float(inner.learning_rate) == 0.25
 
+    @multi_optimizer
     def test_every_part_of_a_multi_optimizer(self):
         parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(1.0))
         parts[".*kernel"] = kb.LinBreg(0.5)

@@ -248,6 +248,24 @@ def test_a_gradient_that_is_not_finite(make, way):
 
 
 @every_optimizer
+def test_a_state_that_is_not_finite_counts_as_none(make):
+    found = []
+    for values in ([np.nan, np.inf, -np.inf, 0.0], np.zeros(4)):
+        kernel = keras.Variable(np.zeros((1, 4)), name="kernel")
+        optimizer = make(1.0, 0.05)
+        optimizer.build([kernel])
+        (entry,) = optimizer.regularized()
+        for slot in entry.state:
+            slot.assign([values])
+        gradient = keras.ops.array([[0.25, 1.0, -1.0, 2.0]])
+        optimizer.apply([gradient], [kernel])
+        found.append([array(kernel), *map(array, entry.state)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert np.count_nonzero(found[0][0]) > 0
+
+
+@every_optimizer
 def test_a_variable_without_gradient_at_first(make):
     rng = np.random.default_rng(0)
     values = [rng.normal(size=(3, 4)).astype("float32") for _ in range(2)]

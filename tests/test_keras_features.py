@@ -16,6 +16,7 @@ from helpers import (
     data,
     every_optimizer_and_way,
     mlp,
+    multi_optimizer,
     state,
     three_optimizers,
     train,
@@ -152,6 +153,20 @@ class TestMovingAverage:
         assert moved > 1e-3
         assert 0 < kb.density(model) < 1
 
+    def test_restarts_where_a_regularized_weight_is_0(self):
+        kernel, bias = (
+            keras.Variable([[1.0]], name=n) for n in ("kernel", "bias")
+        )
+        optimizer = kb.LinBreg(1.0, 0.5, use_ema=True, ema_momentum=0.5)
+        # v falls from 1.5 to 0.25, below lambda; the bias is 0 by chance
+        for gradients in ((0.0, 0.0), (1.25, 1.0)):
+            optimizer.apply(
+                [ops.array([[g]]) for g in gradients], [kernel, bias]
+            )
+        assert array(kernel) == array(bias) == 0
+        averages = map(array, optimizer._model_variables_moving_average)
+        np.testing.assert_array_equal(np.ravel(list(averages)), [0.0, 0.5])
+
 
 class TestPrecision:
     @three_optimizers
@@ -215,6 +230,7 @@ class TestComposition:
         assert np.abs(kept[1] - kept[0]).max() > 1e-3
         np.testing.assert_allclose(kept[3], kept[1], rtol=0, atol=1e-7)
 
+    @multi_optimizer
     @three_optimizers
     def test_multi_optimizer(self, make):
         parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.05))

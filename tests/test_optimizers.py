@@ -1,5 +1,6 @@
 """The optimizers' arithmetic, their arguments and their choice of variables."""
 
+import math
 from functools import partial
 
 import keras
@@ -237,6 +238,41 @@ class TestConfig:
         assert second.regularizer == regularizer
         assert float(second.learning_rate) == 0.5
 
+    @pytest.mark.parametrize(
+        ("make", "defaults"),
+        [
+            (
+                kb.LinBreg,
+                {
+                    "name": "linbreg",
+                    "learning_rate": 0.1,
+                    "delta": 1.0,
+                    "momentum": 0.0,
+                    "nesterov": False,
+                },
+            ),
+            (
+                kb.AdaBreg,
+                {
+                    "name": "adabreg",
+                    "learning_rate": 0.001,
+                    "delta": 1.0,
+                    "beta_1": 0.9,
+                    "beta_2": 0.999,
+                    "epsilon": 1e-8,
+                },
+            ),
+            (kb.ProxGD, {"name": "proxgd", "learning_rate": 0.1}),
+        ],
+    )
+    def test_defaults(self, make, defaults):
+        config = make().get_config()
+        assert config["regularizer"] is None
+        # Keras keeps the rate in float32
+        rate = np.float32(defaults.pop("learning_rate"))
+        assert np.float32(config["learning_rate"]) == rate
+        assert {name: config[name] for name in defaults} == defaults
+
 
 def _chosen(model, regularizer):
     optimizer = kb.LinBreg(0.1, regularizer)
@@ -323,6 +359,12 @@ class TestChoice:
         rules = {"out": regularizers.GroupLasso(0.1)}
         with pytest.raises(ValueError, match=r"rank 2.*'net/out/bias'.*\(2,\)"):
             _chosen(mlp(), rules)
+
+    def test_l1_on_a_scalar(self):
+        scale = keras.Variable(3.0, name="scale")
+        optimizer = kb.ProxGD(1.0, {"scale": 2.0})
+        optimizer.apply([ops.zeros(())], [scale])
+        assert float(array(scale)) == 1
 
     def test_summary(self):
         lines = []
@@ -424,6 +466,69 @@ class TestLambda:
             if len(on) == 3:
                 optimizer.set_lambda(4.5)
         np.testing.assert_allclose(on, [0, 0, 0, 0, 0.5, 1.5])
+
+    @pytest.mark.parametrize(
+        ("lam", "hard", "expected"),
+        # with delta = 2 and v = 2, -1.5, 0.5, -0.25
+        [
+            (1.75, False, [0.5, 0.0, 0.0, 0.0]),
+            (1.75, True, [2.0, 0.0, 0.0, 0.0]),
+            (0.375, False, [3.25, -2.25, 0.25, 0.0]),
+            (0.375, True, [2.0, -1.0, 0.25, 0.0]),
+        ],
+    )
+    def test_rethreshold_by_hand(self, lam, hard, expected):
+        kernel = keras.Variable([[2.0, -1.0, 0.0, 0.0]], name="kernel")
+        optimizer = kb.AdaBreg(0.1, 1.0, delta=2.0)
+        optimizer.build([kernel])
+        (entry,) = optimizer.regularized()
+        entry.dual.assign([[0.0, 0.0, 0.5, -0.25]])
+        v = [[2.0, -1.5, 0.5, -0.25]]
+        found = array(optimizer.critical_lambda(entry))
+        np.testing.assert_array_equal(found, np.abs(v))
+        if hard:
+            optimizer.rethreshold(entry, lam, hard=True)
+        else:
+            optimizer.rethreshold(entry, lam)
+        np.testing.assert_array_equal(array(kernel), [expected])
+        np.testing.assert_array_equal(array(entry.dual), v)
+        assert float(entry.lam) == lam
+
+
+def _loaded(name, value):
+    """An optimizer of strength 2 with another value for one variable."""
+    kernel = keras.Variable([[1.0]], name="kernel")
+    optimizer, other = kb.LinBreg(0.1, 2.0), kb.LinBreg(0.1, 2.0)
+    store = {}
+    for each in (optimizer, other):
+        each.build([kernel])
+    other.save_own_variables(store)
+    paths = [variable.path for variable in other.variables]
+    (index,) = [i for i, path in enumerate(paths) if path.endswith(name)]
+    store[str(index)] = np.float32(value)
+    optimizer.load_own_variables(store)
+    return optimizer
+
+
+class TestLoadedState:
+    @pytest.mark.parametrize("lam", (0.0, 0.5, 3.0))
+    @pytest.mark.filterwarnings("error::UserWarning")
+    def test_a_strength(self, lam):
+        assert float(_loaded("_lambda", lam).lambdas["kernel"]) == lam
+
+    @pytest.mark.parametrize("lam", (-0.5, math.inf, math.nan))
+    def test_what_is_no_strength(self, lam):
+        with pytest.warns(UserWarning, match="lambda is set back to 2"):
+            optimizer = _loaded("_lambda", lam)
+        assert float(optimizer.lambdas["kernel"]) == 2
+
+    @pytest.mark.parametrize(
+        ("density", "expected"),
+        [(0.5, 0.5), (1, 1), (0, 1), (-0.5, 1), (1.5, 1), (math.nan, 1)],
+    )
+    def test_a_density(self, density, expected):
+        optimizer = _loaded("initial_density", density)
+        assert float(optimizer.initial_density) == expected
 
 
 NUMBERS = (-1.0, float("nan"), float("inf"), "big", None, [])

@@ -456,6 +456,17 @@ def test_project_by_hand(regularizer, x, v, expected):
 
 
 @pytest.mark.parametrize(
+    "regularizer",
+    (L1(0.5), NonNegativeL1(0.5), GroupLasso(0.5), SparseGroupLasso(0.5)),
+    ids=repr,
+)
+def test_a_dual_variable_within_the_threshold_keeps_every_digit(regularizer):
+    v = np.array([[0.1, -0.2], [0.3, 1 / 30]])
+    p = to_numpy(regularizer.project(to_tensor(0 * v), to_tensor(v)))
+    np.testing.assert_array_equal(p, v)
+
+
+@pytest.mark.parametrize(
     "path, shape, sizes",
     [
         ("dense/kernel", (6, 5), {"unit": 6, "input": 5, "kernel": 1}),

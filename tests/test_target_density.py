@@ -6,7 +6,7 @@ import os
 import keras
 import numpy as np
 import pytest
-from helpers import array, compiled, train
+from helpers import array, compiled, multi_optimizer, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -314,7 +314,13 @@ def _wrapped(kind):
     return keras.optimizers.MultiOptimizer(parts)
 
 
-@pytest.mark.parametrize("kind", ("loss scaling", "two optimizers"))
+@pytest.mark.parametrize(
+    "kind",
+    (
+        "loss scaling",
+        pytest.param("two optimizers", marks=multi_optimizer),
+    ),
+)
 def test_behind_other_optimizers(kind):
     model = perceptron(_wrapped(kind))
     fit(model, [TargetDensity(0.1)], epochs=2)
