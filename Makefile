@@ -125,7 +125,7 @@ $(RELEASE)/bin/twine: requirements/release.txt
 $(LOWEST)/.ready: setup.py requirements/lowest.txt
 	@$(PYTHON) -m venv --clear $(LOWEST)
 	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install -q \
-		-c requirements/lowest.txt -e '.[$(extras),test]'
+		-c requirements/lowest.txt -e '.[$(extras),plot,test]' scikit-learn
 	@touch $@
 
 $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python

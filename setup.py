@@ -67,10 +67,10 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_bregman*"]),
     package_data={"keras_bregman": ["py.typed"]},
-    install_requires=["keras>=3.15", "numpy"],
+    install_requires=["keras>=3.10", "numpy>=2.0"],
     extras_require={
-        "tensorflow": ["tensorflow>=2.21"],
-        "jax": ["jax>=0.10"],
+        "tensorflow": ["tensorflow>=2.19"],
+        "jax": ["jax>=0.8"],
         "torch": ["torch>=2.13"],
         "experiments": experiments,
         "tune": tune,

@@ -52,16 +52,7 @@ OTHER = {
 
 def faults(tree):
     """Every fault of a module, as (line, what it is, how to make it)."""
-    annotations = {
-        id(part)
-        for node in ast.walk(tree)
-        for name in ("annotation", "returns")
-        if getattr(node, name, None)
-        for part in ast.walk(getattr(node, name))
-    }
-    for node in ast.walk(tree):
-        if id(node) in annotations:
-            continue
+    for node in _running(tree):
         if isinstance(node, ast.Compare):
             for i in range(len(node.ops)):
                 yield _swapped(node, node.ops, i)
@@ -85,10 +76,29 @@ def faults(tree):
                     yield _set(statement, "without", body, i, ast.Pass())
 
 
+def _running(node):
+    """All nodes but annotations, and guards that hold whatever is tested.
+
+    Those are `zip(strict=True)`, and methods without a body.
+    """
+    yield node
+    for name, part in ast.iter_fields(node):
+        if name in ("annotation", "returns"):
+            continue
+        for child in part if isinstance(part, list) else [part]:
+            guard = isinstance(child, ast.keyword) and (
+                child.arg in ("strict", "stacklevel")
+            )
+            if isinstance(child, ast.AST) and not guard:
+                yield from _running(child)
+
+
 def _can_go(statement):
     if isinstance(statement, ast.Expr):
         return not isinstance(statement.value, ast.Constant)  # a docstring
-    return isinstance(statement, (ast.Raise, ast.AugAssign))
+    if isinstance(statement, ast.Raise):
+        return getattr(statement.exc, "id", "") != "NotImplementedError"
+    return isinstance(statement, ast.AugAssign)
 
 
 def _swapped(node, holder, key):
@@ -133,11 +143,11 @@ def passes(name, index=None, limit=None):
     child = os.fork()
     if child == 0:
         signal.alarm(int(limit or 0))
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os.dup2(null, 2)
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = "build/hypothesis"
         if index is not None:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, 1)
+            os.dup2(null, 2)
             tree = read(name)
             _, _, make = list(faults(tree))[index]
             make()

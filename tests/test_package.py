@@ -74,7 +74,9 @@ def test_citation_names_the_version():
     assert re.search(r"^version: (.+)$", text, re.M).group(1) == kb.__version__
 
 
-@pytest.mark.parametrize("package", ["keras", "numpy", "tensorflow", "jax"])
+@pytest.mark.parametrize(
+    "package", ["keras", "numpy", "tensorflow", "jax", "torch"]
+)
 def test_lowest_versions_are_those_that_setup_asks_for(package):
     asked = re.search(
         rf'"{package}>=([\d.]+)"', (ROOT / "setup.py").read_text()
