@@ -109,7 +109,7 @@ coverage: $(test_ready)
 	$(VENV)/bin/coverage report
 
 mutation: $(test_ready)
-	KERAS_BACKEND=$(firstword $(BACKENDS)) $(VENV)/bin/python tests/mutate.py
+	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py
 
 test-lowest: $(LOWEST)/.ready
 	@set -e; for backend in $(BACKENDS); do \
