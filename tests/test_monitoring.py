@@ -1,5 +1,6 @@
 """What a training is seen to do: logs, warnings, histograms, pictures."""
 
+import importlib.util
 import io
 import itertools
 import warnings
@@ -344,8 +345,6 @@ class TestPictures:
         "draw", [plots.draw_density, plots.draw_masks, plots.draw_filters]
     )
     def test_without_matplotlib(self, draw, tmp_path, monkeypatch):
-        monkeypatch.setattr(
-            plots.importlib.util, "find_spec", lambda name: None
-        )
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
         with pytest.raises(ImportError, match=r"keras-bregman\[plot\]"):
             draw(self.network(), tmp_path / "p.png")
