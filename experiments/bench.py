@@ -11,8 +11,9 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from experiments import inference, results, throughput, zeros
+from experiments import inference, results, scaling, throughput, zeros
 from experiments.reporting import inference as inference_tables
+from experiments.reporting import scaling as scaling_tables
 from keras_bregman._table import table
 
 # the variables of a ResNet-18 with a 10-class head: 11 million weights
@@ -170,14 +171,16 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
 
     Args:
         what: `"step"`, an optimizer step alone; `"fit"`, whole trainings;
-            `"inference"`, what trained networks cost where they are used; or
-            `"zeros"`, where zeros make something faster.
+            `"scaling"`, trainings by several processes; `"inference"`, what
+            trained networks cost where they are used; or `"zeros"`, where
+            zeros make something faster.
         out: Result file to write.
         repeats: Measurements of each.
     """
     key, measure, describe = {
         "step": ("steps", step_costs, describe_steps),
         "fit": ("fits", throughput.measure, describe_fits),
+        "scaling": ("scaling", scaling.measure, describe_scaling),
         "inference": ("inference", inference.experiments, describe_inference),
         "zeros": ("zeros", zeros.measure, describe_zeros),
     }[what]
@@ -231,6 +234,19 @@ def describe_fits(results: list[dict]) -> str:
     )
 
 
+def describe_scaling(results: list[dict]) -> str:
+    """What several processes make of it, a result a backend."""
+    return _flat(
+        scaling_tables.rates(
+            [
+                {**row, "backend": result["backend"]}
+                for result in results
+                for row in result["scaling"]
+            ]
+        )
+    )
+
+
 def describe_inference(results: list[dict]) -> str:
     """Size and speed of networks, as a table over results."""
     rows = [row for result in results for row in result["inference"]]
@@ -244,6 +260,9 @@ def describe_zeros(results: list[dict]) -> str:
 
 
 def _flat(made):
-    return table(
-        [head for _, heads in made.groups for head in heads], made.rows
-    )
+    heads = [
+        f"{head}, {group}" if group else head
+        for group, heads in made.groups
+        for head in heads
+    ]
+    return table(heads, made.rows)

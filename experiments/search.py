@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import socket
 import subprocess
 import sys
 import time
@@ -14,7 +13,12 @@ from collections.abc import Sequence
 
 from experiments import results
 from experiments.data import load
-from experiments.processes import children, environment, locked
+from experiments.processes import (
+    children,
+    environment,
+    free_ports,
+    locked,
+)
 
 TUNERS = ("random", "bayesian", "hyperband")
 
@@ -219,9 +223,7 @@ def _train(tuner, search):
 
 def _side_by_side(workers, arguments):
     """A chief and workers, each a process; ends when the workers have."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     with children() as processes:
         for name in ("chief", *(f"worker{i}" for i in range(workers))):
             variables = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -68,14 +69,22 @@ def measure(
     Returns:
         One dict per network and optimizer: `network`, `optimizer`, examples
         per second (`rate`), its `ratio` to Adam's, and `waiting`, the share of
-        the time that goes when one prepared batch is repeated. On JAX without
-        a GPU the perceptron only.
+        the time that goes when one prepared batch is repeated. Only of
+        networks `trained_here`.
     """
     return [
         row
+        for network in trained_here(networks)
+        for row in _measure(network, repeats)
+    ]
+
+
+def trained_here(networks: Sequence[Network]) -> list[Network]:
+    """Those worth timing: on JAX without a GPU the perceptron only."""
+    return [
+        network
         for network in networks
         if network.recipe.model == "mlp" or not _slow_convolutions()
-        for row in _measure(network, repeats)
     ]
 
 

@@ -1,11 +1,14 @@
-"""Trains on one device or on two, in a process of its own.
+"""Trains on one device, on two, or as one of several processes.
 
-    python parallel.py one|data|model|mirrored WEIGHTS.npz
+    python parallel.py one|data|model|mirrored|processes FOLDER
 
-Run by test_parallel.py, since a process settles its devices once.
+Run by test_parallel.py, since a process settles its devices once. Leaves its
+weights, and as the first of several processes the model, in FOLDER.
 """
 
 import contextlib
+import os
+import pathlib
 import sys
 
 import keras
@@ -13,18 +16,29 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 import keras_bregman as kb
+from experiments import parallel
 
-HOW, PATH = sys.argv[1:]
+HOW, FOLDER = sys.argv[1], pathlib.Path(sys.argv[2])
+JOINED = HOW == "processes"
+RANK = int(os.environ["RANK"]) if JOINED else 0
 
 
-def scope():
-    """Where the model is made; two devices share what is trained in it."""
+def make_scope():
+    """Where models are made; devices share what is trained in it."""
     distribution = keras.distribution
-    if HOW == "mirrored":
+    if JOINED:
+        strategy = parallel.backend().join()
+        if strategy is not None:
+            return strategy.scope
+    elif HOW == "mirrored":
         import tensorflow as tf
 
-        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope()
-    if HOW == "data":
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * 2,
+        )
+        return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope
+    elif HOW == "data":
         devices = distribution.list_devices("cpu")
         distribution.set_distribution(
             distribution.DataParallel(devices=devices)
@@ -42,10 +56,10 @@ def scope():
                 layout_map=layouts, batch_dim_name="batch"
             )
         )
-    return contextlib.nullcontext()
+    return contextlib.nullcontext
 
 
-def train(make_optimizer, start, *callbacks):
+def train(scope, make_optimizer, start, *callbacks):
     keras.utils.set_random_seed(0)
     with scope():
         model = keras.Sequential(
@@ -62,38 +76,39 @@ def train(make_optimizer, start, *callbacks):
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         )
     x, y = load_digits(return_X_y=True)
-    x = (x[:1280] / 16).astype("float32")
-    logger = kb.callbacks.SparsityLogger(per_layer=True)
-    model.fit(
-        x,
-        y[:1280],
-        batch_size=128,
-        epochs=4,
-        shuffle=False,
-        verbose=0,
-        callbacks=[logger, kb.callbacks.SparsityWatch(), *callbacks],
-    )
-    return model.get_weights()
+    x, y = (x[:1280] / 16).astype("float32"), y[:1280]
+    callbacks = [
+        kb.callbacks.SparsityLogger(per_layer=True),
+        kb.callbacks.SparsityWatch(),
+        *callbacks,
+    ]
+    settings = {"batch_size": 128, "epochs": 4, "shuffle": False}
+    if JOINED:
+        parallel.backend().fit(model, x, y, callbacks=callbacks, **settings)
+    else:
+        model.fit(x, y, verbose=0, callbacks=callbacks, **settings)
+    return model
 
 
-if HOW == "mirrored":
-    import tensorflow as tf
-
-    tf.config.set_logical_device_configuration(
-        tf.config.list_physical_devices("CPU")[0],
-        [tf.config.LogicalDeviceConfiguration()] * 2,
-    )
+scope = make_scope()
 units = {
     "logits/kernel": 1e-3,
     "kernel": kb.regularizers.GroupLasso(1e-3, "unit"),
 }
-trained = [
-    train(lambda: kb.AdaBreg(0.003, regularizer=0.3), 0.1),
+models = [
+    train(scope, lambda: kb.AdaBreg(0.003, regularizer=0.3), 0.1),
     train(
+        scope,
         lambda: kb.LinBreg(0.1, regularizer=units, momentum=0.9),
         1.0,
-        kb.callbacks.TargetDensity(0.3),
-        kb.callbacks.PlateauDecay(),
+        kb.callbacks.TargetDensity(0.3, distribution="uniform"),
+        kb.callbacks.PlateauDecay(patience=0, threshold=0.5),
     ),
 ]
-np.savez(PATH, *(weight for weights in trained for weight in weights))
+weights = [weight for model in models for weight in model.get_weights()]
+np.savez(FOLDER / f"weights-{RANK}.npz", *weights)
+if JOINED:
+    parallel.backend().leave()
+    if RANK == 0:
+        models[-1].save(FOLDER / "model.keras")
+        kb.save_sparse(models[-1], FOLDER / "model.kbs")

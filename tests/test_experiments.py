@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import bench, demo, results, throughput
+from experiments import bench, demo, results, scaling, throughput
 from experiments.data import load
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
@@ -100,6 +100,24 @@ def test_the_benchmark_of_fit_times_every_optimizer():
     assert all(0 <= f["waiting"] < 1 for f in fits)
     text = bench.describe_fits([{"backend": "this", "fits": fits}])
     assert all(name in text for name in throughput.OPTIMIZERS)
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():
+    recipe = throughput.NETWORKS[0].recipe.changed(width=0.1)
+    rows = scaling.measure(1, (throughput.Network("tiny", recipe, steps=3),))
+    assert [(r["optimizer"], r["workers"], r["batch"]) for r in rows] == [
+        ("Adam", 1, 128),
+        ("AdaBreg", 1, 128),
+        *(("Adam", 2, 128), ("Adam", 2, 256)),
+        *(("AdaBreg", 2, 128), ("AdaBreg", 2, 256)),
+    ]
+    alone = {r["optimizer"]: r["rate"] for r in rows if r["workers"] == 1}
+    for row in rows:
+        assert row["ratio"] == row["rate"] / alone[row["optimizer"]]
+    text = bench.describe_scaling([{"backend": "this", "scaling": rows}])
+    assert "times as fast, 2 x 64" in text
+    assert len(text.splitlines()) == 4
 
 
 def test_resnet18_has_eleven_million_weights():

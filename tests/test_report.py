@@ -617,3 +617,25 @@ def test_what_networks_cost_is_told_from_the_benchmarks_file(
     archive = Archive(tmp_path)
     document.build(archive, [], [])
     assert "bench/zeros.json is damaged" in str(archive.damaged)
+
+
+def test_how_processes_scale_is_told_from_each_backends_file(tmp_path):
+    def section():
+        return document.build(Archive(tmp_path), [], []).sections[-2]
+
+    ((text, table),) = section().tables
+    assert "Not measured yet: bench scaling." in text and table is None
+    common = {"network": "perceptron", "optimizer": "AdaBreg"}
+    torch = [
+        {**common, "workers": 1, "batch": 128, "rate": 12345.6, "ratio": 1.0},
+        {**common, "workers": 2, "batch": 256, "rate": 20000.0, "ratio": 1.62},
+    ]
+    folder = tmp_path / "bench"
+    results.save({"scaling": torch}, folder / "scaling-torch.json")
+    results.save({"scaling": torch[:1]}, folder / "scaling-jax.json")
+    ((_, table),) = section().tables
+    assert [group for group, _ in table.groups] == ["", "1 x 128", "2 x 128"]
+    assert table.rows == [
+        ["perceptron", "AdaBreg", "jax", "12,346", "1.00", "-", "-"],
+        ["perceptron", "AdaBreg", "torch", "12,346", "1.00", "20,000", "1.62"],
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.reporting import inference, tables
+from experiments.reporting import inference, scaling, tables
 from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
@@ -60,7 +60,8 @@ def build(
     archive: Archive, verdicts: list[Verdict], drawn: list[Drawn]
 ) -> Document:
     """Puts everything in its place."""
-    inference_section = _inference(archive, drawn)
+    # which may find damaged files, so before these are listed
+    benchmarks = [_scaling(archive), _inference(archive, drawn)]
     troubles = [
         *(f"Damaged: {why}" for why in archive.damaged.values()),
         *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),
@@ -69,7 +70,7 @@ def build(
         _section(experiment, archive, drawn)
         for experiment in EXPERIMENTS.values()
     ]
-    return Document(verdicts, [*sections, inference_section], troubles)
+    return Document(verdicts, [*sections, *benchmarks], troubles)
 
 
 def absent(document: Document) -> list[str]:
@@ -94,6 +95,14 @@ def _section(experiment: Experiment, archive, drawn):
             and (figure.images or figure.scale == "full")
         ],
     )
+
+
+def _scaling(archive):
+    """How much faster several processes train."""
+    rows = scaling.rows_of(archive)
+    missing = f"{scaling.CAPTION} Not measured yet: bench scaling."
+    part = (scaling.CAPTION, scaling.rates(rows)) if rows else (missing, None)
+    return Section(scaling.TITLE, [part], [])
 
 
 def _inference(archive, drawn):
