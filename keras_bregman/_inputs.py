@@ -71,10 +71,13 @@ def as_inputs(model: keras.Model, samples):
         for tensor, array in zip(model.inputs, arrays, strict=True):
             pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
             fits &= all(known in (None, n) for known, n in pairs)
-    except (OverflowError, TypeError, ValueError):
+    except (OverflowError, RecursionError, TypeError, ValueError):
         fits = False
     if not fits:
-        given = keras.tree.map_structure(_shape, samples)
+        try:
+            given = keras.tree.map_structure(_shape, samples)
+        except RecursionError:  # a list within itself
+            given = shown(samples)
         wanted = keras.tree.map_structure(lambda t: t.shape, structure(model))
         raise ValueError(
             "`samples` must be one or more examples in the structure of the "

@@ -110,7 +110,12 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         if isinstance(kernel.layer, _CONVOLUTIONS)
         if not kernel.path.endswith("pointwise_kernel")
     ]
-    chosen = [k for k, name in found if layer in (None, name, k.name)]
+    # an array would compare entry by entry
+    chosen = [
+        k
+        for k, name in found
+        if layer is None or (isinstance(layer, str) and layer in (name, k.name))
+    ]
     check_all(
         (
             "layer",

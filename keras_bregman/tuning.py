@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -145,6 +146,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
         self.metrics = metrics
         self.monitor = monitor
         self.seed = check_integer("seed", seed, 0)
+        is_small = self.seed < 2**32
+        check_all(("seed", seed, is_small, "less than 2**32, for numpy"))
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The model of a trial, sparse, compiled and with a built optimizer."""
@@ -178,6 +181,11 @@ class SparseHyperModel(keras_tuner.HyperModel):
 
     def score(self, accuracy: float, density: float) -> float:
         """The objective of an epoch."""
+        good = isinstance(accuracy, numbers.Real) and not (
+            abs(accuracy) > sys.float_info.max  # as NaN is not
+        )
+        check_all(("accuracy", accuracy, good, "a finite number or NaN"))
+        density = check_number("density", density, "[0, 1]")
         density = max(density, _LEAST_DENSITY)
         if self.density is None:
             return accuracy - self.price * math.log10(density)
@@ -295,16 +303,15 @@ def _last(trial, name):
     return float(trial.metrics.get_history(name)[-1].mean())
 
 
-def _checked(name, choice, high=math.inf):
+def _checked(name, choice, high=sys.float_info.max):
     """A number or a range, greater than 0."""
     ends = choice if isinstance(choice, (tuple, list)) else (choice, choice)
-    bound = f"greater than 0{f', at most {high:g}' if high < math.inf else ''}"
+    bound = f"greater than 0, at most {high:g}"
     if (
         len(ends) != 2
         or not all(isinstance(end, numbers.Real) for end in ends)
         or not 0 < ends[0] <= ends[1] <= high
         or (ends is choice and ends[0] == ends[1])
-        or not math.isfinite(ends[1])
     ):
         refuse(
             name,

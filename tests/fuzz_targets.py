@@ -101,7 +101,7 @@ NASTY: list[Callable[[], Any]] = [
 
 _TEXTS = (str, pathlib.Path)
 # arguments of what is made on the way
-_OTHERS = ("regularizer", "groups", "axes")
+_OTHERS = ("regularizer", "groups", "axes", "path")
 
 
 class Target(NamedTuple):
@@ -128,6 +128,7 @@ class World:
     """What a call is drawn from, all of it settled by a number."""
 
     def __init__(self, case, folder):
+        self.case = case
         self.rng = random.Random(case)
         self.folder = folder
         self.files = 0
@@ -137,16 +138,33 @@ class World:
         self.dtype = self.one_of("float32", "float16", "bfloat16")
 
     def call(self, only: str):
-        """A target and its arguments, some of which are nasty."""
-        target = self.rng.choice([t for t in TARGETS if only in t.name])
-        given = {}
-        share = self.rng.choice((0.0, 0.0, 0.2, 0.5))
-        spoilt = self.rng.choice([*target.arguments, None])
-        for name, good in target.arguments.items():
-            if name == spoilt or self.rng.random() < share:
-                given[name] = self.rng.choice(NASTY)()
-            else:
-                given[name] = good(self)
+        """A target, its arguments and how messages name them.
+
+        The first cases give each nasty value to each argument alone; then
+        chance decides on all.
+        """
+        targets = [t for t in TARGETS if only in t.name]
+        singles = [
+            (target, name, nasty)
+            for target in targets
+            for name in target.arguments
+            for nasty in NASTY
+        ]
+        if self.case < len(singles):
+            target, name, nasty = singles[self.case]
+            spoilt = {name: nasty}
+        else:
+            target = self.rng.choice(targets)
+            share = self.rng.choice((0.0, 0.2, 0.5))
+            spoilt = {
+                name: self.rng.choice(NASTY)
+                for name in target.arguments
+                if self.rng.random() < share
+            }
+        given = {
+            name: spoilt[name]() if name in spoilt else good(self)
+            for name, good in target.arguments.items()
+        }
         # models are known by what is in them
         weights = [
             f"'{part.path}'"
@@ -155,9 +173,11 @@ class World:
             for part in [*value.weights, value]
         ]
         files = [
-            f"'{value}'"
+            mark
             for value in given.values()
             if isinstance(value, _TEXTS)
+            for path in [str(pathlib.Path(value))]
+            for mark in (f"'{path}'", repr(path))
         ]
         return (
             target,
@@ -409,9 +429,9 @@ def _cli(world, command, file, out):
         raise ValueError(errors.getvalue())
 
 
-def _hypermodel(world, score, **arguments):
+def _hypermodel(world, accuracy, reached, **arguments):
     made = tuning.SparseHyperModel(lambda hp: _dense(), **arguments)
-    made.score(0.5, score)
+    made.score(accuracy, reached)
     hp = tuning.keras_tuner.HyperParameters()
     made.build(hp)
 
@@ -648,7 +668,8 @@ if tuning is not None:
                 "metrics": _good(("accuracy",)),
                 "monitor": _good("val_accuracy"),
                 "seed": _good(0, 3),
-                "score": _good(0.0, 0.5),
+                "accuracy": _good(0.5, math.nan),
+                "reached": _good(0.0, 1),
             },
         ),
         Target(

@@ -5,6 +5,7 @@ import math
 
 import fuzz
 import fuzz_targets
+import keras
 import numpy as np
 import pytest
 from fuzz import why_broken
@@ -16,8 +17,11 @@ from keras_bregman import cli, plots, regularizers, sparsity
 from keras_bregman._checks import shown
 
 HUGE = 10**5000  # Python does not print it
+ENDLESS = []
+ENDLESS.append(ENDLESS)
 ODD = [
     *(None, HUGE, math.nan, "x", "\0", "[", [], {"a": 1}, Unfriendly(), len),
+    ENDLESS,
     *(np.array([0.1, 0.2]), np.array(["a"]), np.array([None]), b"x"),
 ]
 ONES = np.ones((2, 3), "float32")
@@ -27,6 +31,10 @@ def built(cls=kb.LinBreg):
     optimizer = cls(0.1, 0.1)
     optimizer.build(mlp().trainable_variables)
     return optimizer
+
+
+def images():
+    return keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Conv2D(2, 3)])
 
 
 def entry():
@@ -49,7 +57,7 @@ CALLS = {
     "frozen": (lambda x: built().freeze_support(x), (HUGE,)),
     "entry": (lambda x: built().critical_lambda(x), ()),
     "hard": (lambda x: built().rethreshold(entry(), 1, x), (HUGE,)),
-    "x": (lambda x: regularizers.L1(1).prox(x), (ODD[10],)),
+    "x": (lambda x: regularizers.L1(1).prox(x), (ODD[11],)),
     "v": (lambda x: regularizers.GroupLasso(1).project(ONES, x), ()),
     "step": (lambda x: regularizers.L1(1).prox(ONES, x), ()),
     "groups": (lambda x: regularizers.GroupLasso(1, x), (ODD[6],)),
@@ -76,6 +84,7 @@ CALLS = {
     "patience": (lambda x: kb.callbacks.PlateauDecay(patience=x), (HUGE,)),
     "mode": (lambda x: kb.callbacks.PlateauDecay(mode=x), ()),
     "per_layer": (lambda x: kb.callbacks.SparsityLogger(x), (HUGE,)),
+    "layer": (lambda x: plots.draw_filters(images(), "a.png", x), (None,)),
     "file": (lambda x: kb.callbacks.LiveView(x), (None,)),
 }
 

@@ -80,6 +80,15 @@ class TestScore:
         assert score(0.1, 0.0) == score(0.1, 1e-4) == pytest.approx(0.3)
         assert hypermodel(density=0.05).score(0.1, 0.0) == 0.1
 
+    @pytest.mark.parametrize("wrong", [None, 10**400, "0.5"])
+    def test_what_is_no_figure(self, wrong):
+        score = hypermodel(density=0.05).score
+        with pytest.raises(ValueError, match="`accuracy` must be a finite"):
+            score(wrong, 0.5)
+        with pytest.raises(ValueError, match="`density` must be in"):
+            score(0.5, wrong)
+        assert math.isnan(score(math.nan, 0.5))
+
     def test_the_best_epoch_by_score_is_the_trials(self, digits, tmp_path):
         tuner = search(random_search(hypermodel(), tmp_path, 1), digits, 4)
         (trial,) = tuner.oracle.trials.values()
@@ -221,11 +230,14 @@ class TestFront:
         ({"lam": (1.0, 0.1)}, "low < high"),
         ({"lam": (0.1, 0.1)}, "low < high"),
         ({"lam": 0}, "`lam` must be a number, or a range"),
+        ({"lam": 10**400}, "`lam` must be a number, or a range"),
         ({"lam": ()}, "`lam` must be a number, or a range"),
         ({"lam": "0.1"}, "`lam` must be a number, or a range"),
         ({"start": (0.1, 2.0)}, "`start` must be .* at most 1"),
         ({"learning_rate": (0.1, 0.2, 0.3)}, "`learning_rate` must be"),
         ({"price": -1}, "`price` must be"),
+        ({"seed": 2**32}, "`seed` must be less than 2"),
+        ({"metrics": "accuracy"}, "`metrics` must be a tuple"),
     ],
 )
 def test_what_cannot_be_searched(changes, message):
