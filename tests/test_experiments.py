@@ -102,7 +102,6 @@ def test_the_benchmark_of_fit_times_every_optimizer():
     assert all(name in text for name in throughput.OPTIMIZERS)
 
 
-@pytest.mark.slow
 def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():
     recipe = throughput.NETWORKS[0].recipe.changed(width=0.1)
     rows = scaling.measure(1, (throughput.Network("tiny", recipe, steps=3),))

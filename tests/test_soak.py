@@ -14,7 +14,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.mark.slow
 def test_a_kill_loses_repeats_and_changes_nothing(
     tmp_path, monkeypatch, capsys
 ):

@@ -336,7 +336,6 @@ class TestCommand:
         assert self.run(tmp_path, "--trials", "2") == 1
         assert f"in {tmp_path / 'trials'} is damaged" in capsys.readouterr().err
 
-    @pytest.mark.slow
     def test_workers_outlive_their_command_and_keep_others_out(self, tmp_path):
         pytest.importorskip("fcntl")
         arguments = [*self.ARGUMENTS, "--trials", "3", "--workers", "2"]
