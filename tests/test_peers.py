@@ -6,7 +6,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from helpers import TINY, array, data, mlp, outcome, train, weights
+from helpers import TINY, array, data, mlp, train, weights
 
 import keras_bregman as kb
 from experiments import training
@@ -17,6 +17,7 @@ from experiments.peers.masked import MaskedAdam, MaskedProxGD, MaskedSGD
 from experiments.peers.pruning import MagnitudePruning
 from experiments.peers.rewiring import SET, RigL
 from experiments.recipes import Recipe
+from experiments.soak import outcome
 
 pytestmark = pytest.mark.experiments
 
