@@ -39,7 +39,7 @@ class Recipe:
             `experiments.variants`.
         groups: What becomes 0, instead of single weights of kernels: by
             regular expression on paths the arguments of a `SparseGroupLasso`,
-            or of an `L1` if `alpha` is not among them, with `lam` as a
+            or of an `L1` if there is none but `lam`, with `lam` as a
             factor on the recipe's. The first that is found counts.
         start: Share of the weights that are not 0 at the start, in (0, 1], or
             a dict from regular expressions on paths to shares, in which the
@@ -215,7 +215,7 @@ class Recipe:
         if not self.groups:
             return self.lam
         return {
-            path: (SparseGroupLasso if "alpha" in how else L1)(
+            path: (L1 if how.keys() == {"lam"} else SparseGroupLasso)(
                 **{**how, "lam": how["lam"] * self.lam}
             )
             for path, how in self.groups.items()

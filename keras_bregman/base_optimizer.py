@@ -67,9 +67,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate, regularizer, **kwargs):
         if not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate)
+        if kwargs.get("weight_decay") is not None:
+            check_number("weight_decay", kwargs["weight_decay"])
         super().__init__(learning_rate=learning_rate, **kwargs)
-        if self.weight_decay is not None:
-            check_number("weight_decay", self.weight_decay)
         if isinstance(regularizer, Mapping):
             regularizer = {
                 check_expression("regularizer", expression): regularizers.get(

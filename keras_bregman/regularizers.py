@@ -114,7 +114,7 @@ class L1(Regularizer):
         return self._lam(x, lam) * ops.sum(ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return _soft_threshold(x, _step(step) * self._lam(x, lam))
+        return _soft_threshold(x, _step(step, x) * self._lam(x, lam))
 
     def project(self, x, v, lam=None, layout=None):
         lam = self._lam_for(x, v, lam)
@@ -144,7 +144,7 @@ class NonNegativeL1(Regularizer):
         return ops.where(ops.any(x < 0), infinite, total)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return ops.relu(x - _step(step) * self._lam(x, lam))
+        return ops.relu(x - _step(step, x) * self._lam(x, lam))
 
     def project(self, x, v, lam=None, layout=None):
         lam = self._lam_for(x, v, lam)
@@ -202,7 +202,7 @@ class GroupLasso(Regularizer):
 
     def prox(self, x, step=1.0, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        radius = _step(step) * weight * self._lam(x, lam)
+        radius = _step(step, x) * weight * self._lam(x, lam)
         return _group_threshold(x, axes, radius)
 
     def project(self, x, v, lam=None, layout=None):
@@ -272,7 +272,7 @@ class SparseGroupLasso(GroupLasso):
 
     def prox(self, x, step=1.0, lam=None, layout=None):
         axes, weight = self._group(x, layout)
-        step = _step(step) * self._lam(x, lam)
+        step = _step(step, x) * self._lam(x, lam)
         x = _soft_threshold(x, step * self.alpha)
         return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
 
@@ -333,8 +333,10 @@ def get(identifier) -> Regularizer | None:
         ) from None
 
 
-def _step(step):
-    return check_scalar("step", step)
+def _step(step, x):
+    check_tensor("x", x)
+    step = check_scalar("step", step)
+    return step if isinstance(step, float) else ops.cast(step, x.dtype)
 
 
 def _clip(x, bound):

@@ -49,6 +49,7 @@ CALLS = {
     "delta": (lambda x: kb.LinBreg(delta=x), ()),
     "momentum": (lambda x: kb.LinBreg(momentum=x), ()),
     "nesterov": (lambda x: kb.LinBreg(momentum=0.9, nesterov=x), (HUGE,)),
+    "weight_decay": (lambda x: kb.ProxGD(weight_decay=x), (None,)),
     "beta_1": (lambda x: kb.AdaBreg(beta_1=x), ()),
     "epsilon": (lambda x: kb.AdaBreg(epsilon=x), ()),
     "variables": (lambda x: kb.LinBreg().build(x), (ODD[6],)),
@@ -131,6 +132,14 @@ def test_what_has_the_shape_of_another():
             regularizer.project(ONES, bad)
     with pytest.raises(ValueError, match=r"`v` must be .* float32"):
         regularizers.GroupLasso(1).project(ONES, ONES.astype("float64"))
+
+
+def test_a_step_of_another_dtype_is_taken_for_what_it_is():
+    step = keras.ops.convert_to_tensor(2, "int32")
+    for regularizer in (regularizers.L1(0.25), regularizers.GroupLasso(0.1)):
+        np.testing.assert_array_equal(
+            regularizer.prox(ONES, step), regularizer.prox(ONES, 2.0)
+        )
 
 
 def test_a_kernel_without_entries_has_no_groups():
