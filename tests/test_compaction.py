@@ -554,6 +554,10 @@ def test_channels_may_come_first():
     assert_same(model, small)
 
 
+@pytest.mark.skipif(
+    keras.version() < "3.12",
+    reason="up to Keras 3.11 Reshape keeps the size of its first call",
+)
 @pytest.mark.parametrize("flat_first", [True, False])
 def test_a_layer_with_an_unfit_call_stays_whole_for_all(flat_first):
     reshape = layers.Reshape((-1, 6), name="reshape")
