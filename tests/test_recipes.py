@@ -121,14 +121,16 @@ class TestRecipe:
             optimizer="AdaBreg",
             groups={
                 "dense1": {"lam": 2.0, "groups": "input", "alpha": 0.25},
+                "dense2": {"lam": 1.0, "groups": "unit"},
                 "kernel": {"lam": 1.0},
             },
         )
         chosen = grouped.build_optimizer(9).regularizer
-        assert list(chosen) == ["dense1", "kernel"]
-        first, other = chosen.values()
+        assert list(chosen) == ["dense1", "dense2", "kernel"]
+        first, second, other = chosen.values()
         assert (first.lam, first.groups, first.alpha) == (0.4, "input", 0.25)
-        assert (other.lam, other.groups) == (0.2, "unit")
+        assert (second.lam, second.groups) == (0.2, "unit")
+        assert (type(other), other.lam) == (kb.regularizers.L1, 0.2)
 
     def test_what_steers_a_training(self):
         asked = PLAIN.changed(
