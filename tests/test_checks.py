@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fuzz import why_broken
 from fuzz_targets import Unfriendly
-from helpers import compiled, data, mlp
+from helpers import array, compiled, data, mlp
 
 import keras_bregman as kb
 from keras_bregman import cli, plots, regularizers, sparsity
