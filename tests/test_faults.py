@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import tempfile
 import zipfile
 
 import keras
@@ -16,6 +17,41 @@ from experiments.checkpoint import Checkpoint
 from keras_bregman import cli, plots
 
 REMEDY = r"kernel' holds NaN.* Check the data .*`learning_rate`.*clipnorm"
+
+
+def compacted(model, path):
+    """By the command line, whose errors are a line and a status."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = f"{folder}/model.keras"
+        model.save(source)
+        if cli.main(["compact", source, str(path)]):
+            raise OSError(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("a.kbs", kb.save_sparse),
+        ("a.png", plots.draw_density),
+        ("a.keras", compacted),
+    ],
+)
+def test_a_folder_in_the_way_of_a_file_stays(tmp_path, name, write):
+    inside = tmp_path / name / "important.txt"
+    inside.parent.mkdir()
+    inside.write_text("mine")
+    with pytest.raises(OSError, match=name):
+        write(mlp(), inside.parent)
+    assert inside.read_text() == "mine"
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_what_a_link_points_to_is_replaced_and_not_the_link(tmp_path):
+    target, link = tmp_path / "target.png", tmp_path / "link.png"
+    target.touch()
+    link.symlink_to(target)
+    plots.draw_density(mlp(), link)
+    assert link.is_symlink() and target.stat().st_size
 
 
 class TestFullDisk:
