@@ -236,15 +236,7 @@ def describe_fits(results: list[dict]) -> str:
 
 def describe_scaling(results: list[dict]) -> str:
     """What several processes make of it, a result a backend."""
-    return _flat(
-        scaling_tables.rates(
-            [
-                {**row, "backend": result["backend"]}
-                for result in results
-                for row in result["scaling"]
-            ]
-        )
-    )
+    return _flat(scaling_tables.rates(results))
 
 
 def describe_inference(results: list[dict]) -> str:

@@ -63,7 +63,6 @@ def test_accuracy_and_density(name, policy, request):
         request.getfixturevalue("float64")
     found = outcome(name, policy)
     wanted = json.loads(REFERENCE.read_text())[name]
-    print(keras.config.backend(), name, policy, found)
     assert abs(found["accuracy"] - wanted["accuracy"]) <= ACCURACY
     assert found["density"] == pytest.approx(wanted["density"], rel=DENSITY)
 

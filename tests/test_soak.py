@@ -9,9 +9,12 @@ import pytest
 from experiments import results, soak
 from experiments.__main__ import main
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="finds processes in /proc"
-)
+pytestmark = [
+    pytest.mark.experiments,
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="finds processes in /proc"
+    ),
+]
 
 
 def test_a_kill_loses_repeats_and_changes_nothing(

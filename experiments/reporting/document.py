@@ -99,9 +99,9 @@ def _section(experiment: Experiment, archive, drawn):
 
 def _scaling(archive):
     """How much faster several processes train."""
-    rows = scaling.rows_of(archive)
+    found = scaling.results_of(archive)
     missing = f"{scaling.CAPTION} Not measured yet: bench scaling."
-    part = (scaling.CAPTION, scaling.rates(rows)) if rows else (missing, None)
+    part = (scaling.CAPTION, scaling.rates(found)) if found else (missing, None)
     return Section(scaling.TITLE, [part], [])
 
 

@@ -144,12 +144,6 @@ def _is(ending):
     return lambda variant: variant.endswith(ending)
 
 
-def measured(archive: Archive, name: str, file: str = "") -> Measured:
-    """The rows of a benchmark, none if it has not been run.
-
-    Args:
-        archive: Where they lie.
-        name: Of the benchmark.
-        file: Of its result, where that is called otherwise.
-    """
-    return archive.bench(file or name).get(name, [])
+def measured(archive: Archive, name: str) -> Measured:
+    """The rows of a benchmark, none if it has not been run."""
+    return archive.bench(name).get(name, [])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from experiments.reporting.cells import Archive
-from experiments.reporting.inference import Measured, measured
 from experiments.reporting.tables import Table
 
 TITLE = "Scaling: training by several processes"
@@ -16,25 +17,27 @@ CAPTION = (
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
-def rows_of(archive: Archive) -> Measured:
-    """The rows of every backend that was measured, with its name."""
+def results_of(archive: Archive) -> list[dict[str, Any]]:
+    """The result of every backend that was measured, with its name."""
+    found = {name: archive.bench(f"scaling-{name}") for name in BACKENDS}
     return [
-        {**row, "backend": backend}
-        for backend in BACKENDS
-        for row in measured(archive, "scaling", f"scaling-{backend}")
+        {**result, "backend": name} for name, result in found.items() if result
     ]
 
 
-def rates(rows: Measured) -> Table:
+def rates(results: list[dict[str, Any]]) -> Table:
     """A line for each network, optimizer and backend."""
-    settings = list(dict.fromkeys(_setting(row) for row in rows))
+    settings: dict[str, None] = {}  # in the order in which they come
     found: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
-    for row in rows:
-        key = (row["network"], row["optimizer"], row["backend"])
-        found.setdefault(key, {})[_setting(row)] = (
-            f"{row['rate']:,.0f}",
-            f"{row['ratio']:.2f}",
-        )
+    for result in results:
+        for row in result["scaling"]:
+            setting = f"{row['workers']} x {row['batch'] // row['workers']}"
+            settings[setting] = None
+            key = (row["network"], row["optimizer"], result["backend"])
+            found.setdefault(key, {})[setting] = (
+                f"{row['rate']:,.0f}",
+                f"{row['ratio']:.2f}",
+            )
     return Table(
         [
             ("", ("network", "optimizer", "backend")),
@@ -53,7 +56,3 @@ def rates(rows: Measured) -> Table:
         ],
         "-",
     )
-
-
-def _setting(row):
-    return f"{row['workers']} x {row['batch'] // row['workers']}"
