@@ -14,7 +14,11 @@ import keras_bregman as kb
 from experiments.data import load
 from experiments.models import convnet, mlp
 from keras_bregman.allocation import allocate
-from keras_bregman.callbacks import SparsityLogger, TargetDensity
+from keras_bregman.callbacks import (
+    SparsityLogger,
+    TargetDensity,
+    target_density,
+)
 
 both = pytest.mark.parametrize(
     "make",
@@ -65,6 +69,20 @@ def test_ends_with_the_density_asked_for(make, method, density):
     model = perceptron(make(1.0), start=0.05)
     fit(model, [TargetDensity(density, method)], epochs=4)
     assert kb.density(model) == pytest.approx(density, rel=0.02)
+
+
+def test_a_gpu_finds_the_strength_that_a_cpu_finds(monkeypatch):
+    weights = []
+    for on_cpu in (True, False):
+        monkeypatch.setattr(
+            target_density, "_is_on_cpu", lambda tensor, answer=on_cpu: answer
+        )
+        keras.utils.set_random_seed(0)
+        model = perceptron(kb.AdaBreg(0.003, 1.0), start=0.05)
+        fit(model, [TargetDensity(0.05)], epochs=4)
+        weights.append(model.get_weights())
+    for one, other in zip(*weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.skipif(
