@@ -194,8 +194,9 @@ def _published(numbers: Published | None):
 def digest(archive: Archive) -> str:
     """What has been reached so far, in one plain text table.
 
-    The perceptron's experiments and every table, each at the larger scale that
-    has results; rows without one, and the report's settings, are left out.
+    The perceptron's experiments and every table, each row at the larger scale
+    that has results, and AdaBreg's curve on LeNet; rows without a result, and
+    the report's settings, are left out.
     """
     # with the package comes Keras, which nothing else here needs
     from keras_bregman._table import table
@@ -203,8 +204,10 @@ def digest(archive: Archive) -> str:
     wanted = ("figure2-4", "figure5-8", *REPORT, "curve-lenet")
     lines, met = [], set()
     for name in wanted:
-        for row in _best_scale(archive, name):
+        for row in _at_best_scale(archive, name):
             key = (EXPERIMENTS[name].family, row.label)
+            if is_curve(name) and not row.label.startswith("AdaBreg"):
+                continue
             if row.results and key not in met:
                 met.add(key)
                 lines.append(_line(name, row))
@@ -214,16 +217,11 @@ def digest(archive: Archive) -> str:
     )
 
 
-def _best_scale(archive, name):
-    for scale in SCALES:
-        rows = [
-            row
-            for row in archive.rows(name, scale)
-            if not row.label.endswith(AS_REPORTED)
-        ]
-        if any(row.results for row in rows):
-            return rows
-    return []
+def _at_best_scale(archive, name):
+    for rows in zip(*(archive.rows(name, s) for s in SCALES), strict=True):
+        found = next((row for row in rows if row.results), rows[0])
+        if not found.label.endswith(AS_REPORTED):
+            yield found
 
 
 def _line(name, row):
