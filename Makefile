@@ -58,12 +58,12 @@ report: $(VENV)/.ready-demo
 first := $(firstword $(BACKENDS))
 
 test: $(test_ready)
-	KERAS_BACKEND=$(first) $(VENV)/bin/python -m pytest -q -n auto
+	KERAS_BACKEND=$(first) $(VENV)/bin/python -m pytest -q -n auto --dist worksteal
 
 test-all: test
 	@set -e; for backend in $(filter-out $(first),$(BACKENDS)); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto --dist worksteal \
 			-m "not experiments"; \
 	done
 
@@ -102,7 +102,7 @@ coverage: $(test_ready)
 	@mkdir -p build/coverage
 	@set -e; append=; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto \
+		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto --dist worksteal \
 			--cov $$append --cov-report=; \
 		append=--cov-append; \
 	done
@@ -114,7 +114,7 @@ mutation: $(test_ready)
 test-lowest: $(LOWEST)/.ready
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto \
+		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto --dist worksteal \
 			$(core_tests); \
 	done
 

@@ -136,32 +136,32 @@ class TestTrials:
 
     def test_a_stopped_search_goes_on_as_if_it_had_not(self, digits, tmp_path):
         whole = search(
-            random_search(hypermodel(), tmp_path / "whole", 3), digits
+            random_search(hypermodel(), tmp_path / "whole", 2), digits
         )
         search(random_search(hypermodel(), tmp_path / "part", 1), digits)
 
         def stop(*args, **kwargs):
             raise KeyboardInterrupt  # as a kill does, in the second trial
 
-        broken = random_search(hypermodel(), tmp_path / "part", 3)
+        broken = random_search(hypermodel(), tmp_path / "part", 2)
         broken.hypermodel.fit = stop
         with pytest.raises(KeyboardInterrupt):
             search(broken, digits)
-        resumed = random_search(hypermodel(), tmp_path / "part", 3)
+        resumed = random_search(hypermodel(), tmp_path / "part", 2)
         assert outcome(search(resumed, digits)) == outcome(whole)
-        assert len(outcome(whole)) == 3
+        assert len(outcome(whole)) == 2
 
     def test_bayesian_optimization(self, digits, tmp_path):
         found = hypermodel()
         tuner = keras_tuner.BayesianOptimization(
             found,
             objective=found.objective,
-            max_trials=4,
+            max_trials=3,
             num_initial_points=2,
             seed=1,
             directory=str(tmp_path),
         )
-        assert len(outcome(search(tuner, digits, 1))) == 4
+        assert len(outcome(search(tuner, digits, 1))) == 3
 
     def test_what_hyperband_promotes_keeps_its_dual(self, digits, tmp_path):
         begun = []
@@ -184,7 +184,7 @@ class TestTrials:
         tuner = keras_tuner.Hyperband(
             found,
             objective=found.objective,
-            max_epochs=4,
+            max_epochs=2,
             factor=2,
             seed=1,
             directory=str(tmp_path),
@@ -200,7 +200,7 @@ class TestTrials:
 
 class TestFront:
     def test_no_trial_beats_one_on_it(self, digits, tmp_path):
-        tuner = search(random_search(hypermodel(), tmp_path, 5), digits)
+        tuner = search(random_search(hypermodel(), tmp_path, 4), digits)
         points, front = tuning.trials(tuner), tuning.front(tuner)
         for p in points:
             beaten = any(
