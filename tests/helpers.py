@@ -1,5 +1,6 @@
 """What the tests share: models, data, ways to train."""
 
+import importlib.util
 import subprocess
 import sys
 from functools import partial
@@ -168,3 +169,9 @@ TINY = Recipe(
     patience=1,
     threshold=0.5,
 )
+
+
+def start_soon(monkeypatch):
+    """Processes take JAX where it is, which is imported soonest."""
+    if importlib.util.find_spec("jax"):
+        monkeypatch.setenv("KERAS_BACKEND", "jax")

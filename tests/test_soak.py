@@ -1,11 +1,11 @@
 """Kills at random moments, and that what they break is noticed."""
 
 import contextlib
-import importlib.util
 import subprocess
 import sys
 
 import pytest
+from helpers import start_soon
 
 from experiments import results, soak
 from experiments.__main__ import main
@@ -22,17 +22,18 @@ def test_a_kill_loses_repeats_and_changes_nothing(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(soak, "_EPOCHS", 10)
-    monkeypatch.setattr(soak, "_TRIALS", 2)
-    if importlib.util.find_spec("jax"):  # a dozen processes, soonest at work
-        monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr(soak, "_TRIALS", 3)
+    monkeypatch.setattr(soak, "_START", 5.0)
+    # to kill the chief as well would take as long again
+    search = soak._search()
+    del search.victims["the chief of a search"]
+    monkeypatch.setattr(soak, "_search", lambda: search)
+    start_soon(monkeypatch)
     out = tmp_path / "soak.json"
     assert main(["soak", "--times", "1", "--out", str(out)]) == 0
     rows = results.read(out)["soak"]
-    assert [row["killed"] for row in rows] == [
-        "a run",
-        "the chief of a search",
-        "a worker of a search",
-    ]
+    killed = [row["killed"] for row in rows]
+    assert killed == ["a run", "a worker of a search"]
     for row in rows:
         assert len(row["moments"]) == 1 and row["ends"] >= 1
         assert row["differences"] == row["disturbed"] == []

@@ -9,7 +9,7 @@ import keras
 import keras_tuner
 import numpy as np
 import pytest
-from helpers import array
+from helpers import array, start_soon
 
 import keras_bregman as kb
 from experiments import models, results
@@ -336,8 +336,11 @@ class TestCommand:
         assert self.run(tmp_path, "--trials", "2") == 1
         assert f"in {tmp_path / 'trials'} is damaged" in capsys.readouterr().err
 
-    def test_workers_outlive_their_command_and_keep_others_out(self, tmp_path):
+    def test_workers_outlive_their_command_and_keep_others_out(
+        self, tmp_path, monkeypatch
+    ):
         pytest.importorskip("fcntl")
+        start_soon(monkeypatch)
         arguments = [*self.ARGUMENTS, "--trials", "3", "--workers", "2"]
         arguments += ["--out", str(tmp_path)]
         with started(*arguments) as process:
