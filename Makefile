@@ -1,6 +1,6 @@
 # make demo   trains five optimizers from 1 % of the weights and compares them
 # make test   runs the tests on one backend
-# make test-all   runs them on every backend, those of the experiments on one
+# make test-all   runs them on every backend, those marked `once` on one
 # make lint   checks style and types
 # make fuzz   calls all there is with nonsense, for MINUTES=30
 # make docs   builds the documentation into build/site
@@ -64,7 +64,7 @@ test-all: test
 	@set -e; for backend in $(filter-out $(first),$(BACKENDS)); do \
 		echo "== $$backend"; \
 		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto --dist worksteal \
-			-m "not experiments"; \
+			-m "not once"; \
 	done
 
 fuzz: $(test_ready)

@@ -54,6 +54,7 @@ def test_inspect_and_density(file, capsys):
     assert "30x20" in said
 
 
+@pytest.mark.once
 def test_compact_writes_both_kinds_of_file(file, tmp_path):
     x = np.random.default_rng(0).normal(size=(4, 30)).astype("float32")
     model = keras.models.load_model(file)

@@ -423,6 +423,7 @@ def test_any_graph_keeps_its_outputs_and_is_compact_at_once(graph):
         np.testing.assert_array_equal(value, before[path])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "share"),
     [

@@ -7,7 +7,7 @@ from experiments.catalog import EXPERIMENTS
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Archive
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 BASE = Recipe("Adam", "lenet300", "mnist", "Adam", 1e-3, start=1.0)
 SEARCHES = {

@@ -13,7 +13,7 @@ import pytest
 
 from experiments import data
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 ROOT = Path(data.__file__).parents[1]
 PREPARED = os.environ.get("TFDS_DATA_DIR")

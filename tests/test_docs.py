@@ -6,7 +6,7 @@ import re
 import keras
 import pytest
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 PAGES = sorted((pathlib.Path(__file__).parent.parent / "docs").glob("*.md"))
 

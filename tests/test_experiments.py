@@ -15,7 +15,7 @@ from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
 from experiments.training import train
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 ROOT = pathlib.Path(__file__).parent.parent
 

@@ -13,7 +13,7 @@ from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.reporting import inference as tables
 from experiments.reporting.cells import Archive
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 LEARNS = TINY.changed(
     width=0.4, examples=None, epochs=4, augment=False, momentum=0.0, start=1.0

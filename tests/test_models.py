@@ -9,7 +9,7 @@ import pytest
 from experiments import models
 from experiments.data import Inputs
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 GRAY = Inputs((28, 28, 1), (0.25,), (0.5,))
 COLOR = Inputs((32, 32, 3), (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "examples"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))

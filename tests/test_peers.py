@@ -19,7 +19,7 @@ from experiments.peers.rewiring import SET, RigL
 from experiments.recipes import Recipe
 from experiments.soak import outcome
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 DENSITY = 0.3
 PEERS = {

@@ -9,7 +9,7 @@ from experiments.data import load, noise
 from experiments.recipes import Recipe
 from experiments.stream import steps_per_epoch
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 
 def _softmax_regression(dataset):

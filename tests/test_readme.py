@@ -11,7 +11,7 @@ from experiments import bench
 from experiments.reporting import tables
 from experiments.reporting.cells import Archive
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = ROOT / "README.md"

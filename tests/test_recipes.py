@@ -12,7 +12,7 @@ from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import Dataset, Inputs
 from experiments.recipes import Recipe, parse_change
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 GRAY = Inputs((28, 28, 1), (0.5,), (0.5,))
 COLOR = Inputs((32, 32, 3), (0.5,) * 3, (0.25,) * 3)

@@ -28,7 +28,7 @@ from experiments.reporting import (
 )
 from experiments.reporting.cells import Archive, Row
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 
 def result_of(recipe, seed, scale, accuracy=0.9, density=0.1, **changes):

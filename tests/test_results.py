@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experiments import results
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 RESULT = {
     "recipe": {"label": "A", "start": {"conv": 1.0, "": 0.01}, "lam": None},

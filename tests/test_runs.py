@@ -19,7 +19,7 @@ from experiments.data import load
 from experiments.processes import started, wait_for
 from experiments.soak import RECIPE, outcome, run_command
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 ROOT = pathlib.Path(__file__).parent.parent
 fcntl = pytest.importorskip("fcntl")  # no locks on Windows

@@ -11,7 +11,7 @@ from experiments import results, soak
 from experiments.__main__ import main
 
 pytestmark = [
-    pytest.mark.experiments,
+    pytest.mark.once,
     pytest.mark.skipif(
         sys.platform != "linux", reason="finds processes in /proc"
     ),

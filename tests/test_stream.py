@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from experiments.stream import batches, crop_and_flip, steps_per_epoch
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 SIZES = st.integers(1, 40).flatmap(
     lambda n: st.tuples(st.just(n), st.integers(1, n))

@@ -14,7 +14,7 @@ from experiments.data import load
 from experiments.soak import outcome
 from experiments.training import OutOfTime, train
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 
 @pytest.fixture(scope="module")

@@ -251,6 +251,7 @@ def test_an_accuracy_that_is_not_in_the_logs(digits, tmp_path):
         search(tuner, digits, 1)
 
 
+@pytest.mark.once
 class TestCommand:
     ARGUMENTS = (
         *("search", "--data", "digits", "--width", "0.1", "--epochs", "2"),

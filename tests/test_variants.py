@@ -9,7 +9,7 @@ import keras_bregman as kb
 from experiments import variants
 from experiments.recipes import Recipe
 
-pytestmark = pytest.mark.experiments
+pytestmark = pytest.mark.once
 
 PAIRS = [(kb.AdaBreg, variants.AdaBreg), (kb.LinBreg, variants.LinBreg)]
 
