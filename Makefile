@@ -1,6 +1,6 @@
 # make demo   trains five optimizers from 1 % of the weights and compares them
-# make test   runs the tests on one backend
-# make test-all   runs them on every backend, those marked `once` on one
+# make test   runs the tests of the library on one backend
+# make test-all   on every backend, and the long ones, marked `once`, on the first
 # make lint   checks style and types
 # make fuzz   calls all there is with nonsense, for MINUTES=30
 # make docs   builds the documentation into build/site
@@ -57,14 +57,16 @@ report: $(VENV)/.ready-demo
 
 first := $(firstword $(BACKENDS))
 
-test: $(test_ready)
-	KERAS_BACKEND=$(first) $(VENV)/bin/python -m pytest -q -n auto --dist worksteal
+pytest = $(VENV)/bin/python -m pytest -q -n auto --dist worksteal
 
-test-all: test
-	@set -e; for backend in $(filter-out $(first),$(BACKENDS)); do \
+test: $(test_ready)
+	KERAS_BACKEND=$(first) $(pytest) -m "not once"
+
+test-all: $(test_ready)
+	@set -e; only=; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto --dist worksteal \
-			-m "not once"; \
+		KERAS_BACKEND=$$backend $(pytest) $${only:+-m "$$only"}; \
+		only="not once"; \
 	done
 
 fuzz: $(test_ready)
@@ -102,7 +104,7 @@ coverage: $(test_ready)
 	@mkdir -p build/coverage
 	@set -e; append=; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(VENV)/bin/python -m pytest -q -n auto --dist worksteal \
+		KERAS_BACKEND=$$backend $(pytest) \
 			--cov $$append --cov-report=; \
 		append=--cov-append; \
 	done
@@ -114,7 +116,7 @@ mutation: $(test_ready)
 test-lowest: $(LOWEST)/.ready
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto --dist worksteal \
+		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto \
 			$(core_tests); \
 	done
 
