@@ -1,10 +1,16 @@
 """Shared fixtures. `KERAS_BACKEND` chooses the backend of a whole run."""
 
 import contextlib
+import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # there is one for each core; torch is six times slower if every worker
+    # takes all of them
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 
 import keras
 import pytest
@@ -16,6 +22,10 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "tensorflow" in item.keywords:
                 item.add_marker(skip)
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported, a million objects, is not garbage
 
 
 @pytest.fixture(autouse=True)

@@ -113,10 +113,10 @@ def test_a_full_cell_is_never_filled_from_a_small_run(written):
     text = (written / "out" / "report.md").read_text()
     section = text.split("## Table 2")[1].split("\n## ")[0]
     full, small = section.split(
-        "Small scale (width 0.25, epochs 10, schedule cosine;"
+        "Small scale (width 0.25, epochs 10, schedule cosine, threshold 0.01;"
     )
-    assert full.count("no full run yet") == 3 * 4
-    assert full.count("0 of 3") == 4
+    assert full.count("no full run yet") == 3 * 5
+    assert full.count("0 of 3") == 5
     assert "no full run yet" not in small and "90.00" in small
     title = "Table 2 by epoch: ResNet-18 on CIFAR-10"
     assert f"{title}. No full run yet." in section
@@ -239,9 +239,8 @@ def test_the_page_needs_nothing_beside_it(written):
     sources = re.findall(
         r"(?:src|href|srcset|data)\s*=\s*\"([^\"]{0,20})", page
     )
-    assert (
-        len(sources) == 4
-    )  # Figure 1, two tables, and table 1's row in a curve
+    # Figure 1, two tables, and a row of each in a curve
+    assert len(sources) == 5
     assert all(s.startswith("data:image/svg+xml") for s in sources)
     assert not re.search(r"<script|<link|@import|url\(|https?://", page)
 
@@ -249,7 +248,7 @@ def test_the_page_needs_nothing_beside_it(written):
 def test_the_same_results_give_the_same_bytes(written, tmp_path):
     write.write(written / "results", tmp_path)
     made = sorted(p for p in tmp_path.rglob("*") if p.is_file())
-    assert len(made) == 3 + 2 * 4
+    assert len(made) == 3 + 2 * 5
     for path in made:
         former = written / "out" / path.relative_to(tmp_path)
         assert path.read_bytes() == former.read_bytes(), path.name
@@ -563,10 +562,17 @@ def test_the_digest_has_the_larger_scale_and_no_run_twice(tmp_path):
         for name in ("figure2-4", "figure5-8")
         for r in EXPERIMENTS[name].recipes
     }
-    assert len(lines) == len(figures) + 1
-    assert lines[-1].split() == [
-        *("table3", "full", "LinBreg", "90.00", "10.00", "1", "of", "3")
+    table3 = [line for line in lines if line.startswith("table3")]
+    assert len(lines) == len(figures) + len(table3)
+    full = [line.split() for line in table3 if " full " in line]
+    assert full == [
+        ["table3", "full", "LinBreg", "90.00", "10.00", "1", "of", "3"]
     ]
+    # each row at its own, and none with the report's settings
+    assert len(table3) == 5 and "(report)" not in "".join(table3)
+    put(tmp_path, "curve-lenet", only=("AdaBreg at 2 %", "LinBreg at 2 %"))
+    added = tables.digest(Archive(tmp_path)).splitlines()[2 + len(lines) :]
+    assert ["AdaBreg at 2 %" in line for line in added] == [True]
 
 
 def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):
