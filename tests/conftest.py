@@ -25,10 +25,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish():
-    # what was imported, a million objects, is not garbage, and to look through
-    # the rest after every 700 new objects takes a tenth of the time
-    gc.freeze()
-    gc.set_threshold(50_000)
+    gc.freeze()  # what was imported, a million objects, is not garbage
 
 
 @pytest.fixture(autouse=True)
