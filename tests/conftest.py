@@ -1,7 +1,6 @@
 """Shared fixtures. `KERAS_BACKEND` chooses the backend of a whole run."""
 
 import contextlib
-import gc
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -22,10 +21,6 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "tensorflow" in item.keywords:
                 item.add_marker(skip)
-
-
-def pytest_collection_finish():
-    gc.freeze()  # what was imported, a million objects, is not garbage
 
 
 @pytest.fixture(autouse=True)
