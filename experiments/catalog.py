@@ -108,7 +108,7 @@ _RESNET18 = Recipe("Adam", "resnet18", "cifar10", "Adam", 1e-3, augment=True)
 _RESNET18_CURVE, _VGG16_CURVE = (
     comparison.curve(
         _CONVNET_DENSE.changed(model=model, data="cifar10", augment=True),
-        comparison.CONVNET_METHODS,
+        comparison.CIFAR_METHODS,
         (0.1, 0.05, 0.02, 0.01),
     )
     for model in ("resnet18", "vgg16")
@@ -144,9 +144,24 @@ def _table(
     )
 
 
-def _asked_for(curve: tuple[Recipe, ...], label: str) -> tuple[Recipe, ...]:
-    """The last row of a table, which is a curve's too."""
-    return tuple(r for r in curve if r.label == label)
+def _asked_for(
+    curve: tuple[Recipe, ...], *labels: str, **changes: Any
+) -> tuple[Recipe, ...]:
+    """The last rows of a table, which are a curve's too."""
+    return tuple(r.changed(**changes) for r in curve if r.label in labels)
+
+
+def _all_asked_for(
+    curve: tuple[Recipe, ...], density: str, **changes: Any
+) -> tuple[Recipe, ...]:
+    """Those of all three optimizers, of which a curve has two."""
+    ending = f" at {density}"
+    momentum, adabreg = (
+        _asked_for(curve, name + ending, **changes)[0]
+        for name in ("LinBreg momentum", "AdaBreg")
+    )
+    linbreg = momentum.changed(label="LinBreg" + ending, momentum=0.0)
+    return linbreg, momentum, adabreg
 
 
 def _as_reported(base: Recipe) -> tuple[Recipe, ...]:
@@ -360,7 +375,7 @@ EXPERIMENTS = {
                 {"learning_rate": 0.1, "lam": 0.1},
                 {"learning_rate": 1e-3, "lam": 0.1},
             )
-            + _asked_for(_RESNET18_CURVE, "AdaBreg at 5 %"),
+            + _all_asked_for(_RESNET18_CURVE, "5 %"),
             (0, 1, 2),
             {**_QUARTER_COSINE, "threshold": 0.01},
         ),
@@ -371,20 +386,26 @@ EXPERIMENTS = {
             (
                 *(r.changed(**_FALLING, **_BF16) for r in _VGG_ROWS),
                 *(r.changed(**_BF16) for r in _as_reported(_VGG16)),
-                *_asked_for(_VGG16_CURVE, "AdaBreg at 5 %"),
+                *_all_asked_for(_VGG16_CURVE, "5 %"),
             ),
             (0, 1, 2),
             {**_QUARTER, "threshold": 0.01, "precision": "float32"},
-            small_recipes={"AdaBreg at 5 %": _BF16},
+            small_recipes={
+                f"{name} at 5 %": _BF16
+                for name in ("LinBreg", "LinBreg momentum", "AdaBreg")
+            },
         ),
         Experiment(
             "table4",
             "VGG-13 on CIFAR-10, our settings and the report's",
             "vgg13",
-            tuple(
-                # the paper's threshold, to see the VGGs with and without
-                r.changed(model="vgg13", epochs=50, **_BF16)
-                for r in (*_VGG_ROWS, *_as_reported(_VGG16))
+            (
+                *(
+                    # the paper's threshold, to see the VGGs with and without
+                    r.changed(model="vgg13", epochs=50, **_BF16)
+                    for r in (*_VGG_ROWS, *_as_reported(_VGG16))
+                ),
+                *_all_asked_for(_VGG16_CURVE, "10 %", model="vgg13", epochs=50),
             ),
             (0, 1, 2),
             _QUARTER_COSINE,
