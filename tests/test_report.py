@@ -340,14 +340,16 @@ def test_keras_is_imported_for_figure_1_only():
 def rows_of(key, numbers, seeds=(0, 1, 2)):
     """The rows that a claim needs: accuracy and density by label.
 
-    A triple has the step between seeds as well; "" is every other label.
+    A label is without the density asked for. A triple has the step between
+    seeds as well; "" is every other label.
     """
     (claim,) = (c for c in claims.CLAIMS if c.key == key)
     rows = {}
     for experiment, label in (*claim.needs, *claim.sees):
         recipes, declared = EXPERIMENTS[experiment].at("full")
         (recipe,) = (r for r in recipes if r.label == label)
-        found = numbers.get(label, numbers.get(f"{experiment} {label}"))
+        name = label.partition(" at ")[0]
+        found = numbers.get(name, numbers.get(f"{experiment} {name}"))
         accuracy, density, *step = found or numbers[""]
         own = {
             seed: result_of(
@@ -435,8 +437,8 @@ def test_a_claim_is_open_until_every_full_run_it_needs_is_there(tmp_path):
     verdict = verdicts.judge(claim, Archive(tmp_path))
     assert (verdict.outcome, verdict.files) == (verdicts.OPEN, [])
     assert verdict.sentence == (
-        "It takes 2 full runs each of table2 LinBreg, LinBreg momentum, "
-        "AdaBreg."
+        "It takes 2 full runs each of table2 LinBreg at 5 %, LinBreg momentum "
+        "at 5 %, AdaBreg at 5 %."
     )
     put(tmp_path, "table2", seeds=(1,))
     verdict = verdicts.judge(claim, Archive(tmp_path))

@@ -32,7 +32,12 @@ from experiments.reporting.criteria import (
     test,
     val,
 )
-from experiments.reporting.published import AS_REPORTED, PAPER, REPORT
+from experiments.reporting.published import (
+    AS_REPORTED,
+    PAPER,
+    REPORT,
+    optimizer_of,
+)
 
 Key = tuple[str, str]
 Rows = Mapping[Key, Row]
@@ -67,16 +72,26 @@ _ADA_REPORTED = ("figure5-8", "AdaBreg tau 0.1")
 _ADA = ("figure5-8", "AdaBreg tau 0.001")
 _VGGS = {"table3": "VGG-16", "table4": "VGG-13"}
 _TABLES = {"table1": "ConvNet", "table2": "ResNet-18", **_VGGS}
+# on CIFAR-10 ours are asked for a density instead of given a lambda
+_ASKED_FOR = {"table2": "5 %", "table3": "5 %", "table4": "10 %"}
+_OURS: dict[str, tuple[Key, ...]] = {
+    table: tuple((table, label) for label in _BREGMAN)
+    if table not in _ASKED_FOR
+    else tuple((table, f"{label} at {_ASKED_FOR[table]}") for label in _BREGMAN)
+    for table in _TABLES
+}
 # by network: the dense reference, then the Bregman optimizers
 _NETWORKS: dict[str, tuple[Key, ...]] = {
     "perceptron": (_SGD, _LIN, _MOMENTUM, _ADA),
     **{
-        name: ((table, "Adam"), *((table, label) for label in _BREGMAN))
+        name: ((table, "Adam"), *_OURS[table])
         for table, name in _TABLES.items()
     },
 }
-_OF_VGGS = tuple((table, label) for table in _VGGS for label in _BREGMAN)
-_VGGS_REPORTED = tuple((t, label + AS_REPORTED) for t, label in _OF_VGGS)
+_OF_VGGS = tuple(key for table in _VGGS for key in _OURS[table])
+_VGGS_REPORTED = tuple(
+    (table, label + AS_REPORTED) for table in _VGGS for label in _BREGMAN
+)
 
 
 def _sparser(rows: Rows) -> tuple[str, str]:
@@ -133,7 +148,7 @@ def _momentum(rows: Rows) -> tuple[str, str]:
 
 def _convnet(rows: Rows) -> tuple[str, str]:
     matched = _matched(rows, "table1")
-    ada, said = rows["table1", "AdaBreg"], REPORT["table1"]["AdaBreg"]
+    ada, said = rows[_OURS["table1"][-1]], REPORT["table1"]["AdaBreg"]
     sentence = (
         f"{_beside_paper(rows, 'table1')} AdaBreg reaches {test(ada)} at "
         f"{density(ada)}, where the report has {said.test_accuracy:g} % at "
@@ -144,13 +159,14 @@ def _convnet(rows: Rows) -> tuple[str, str]:
 
 def _resnet(rows: Rows) -> tuple[str, str]:
     matched = _matched(rows, "table2")
-    ada = rows["table2", "AdaBreg"]
+    ada = rows[_OURS["table2"][-1]]
     over = mean(ada, "density") - PAPER["table2"]["AdaBreg"].density
     if len(matched) == len(_BREGMAN):
         outcome = REFUTED
     else:
         outcome = CONFIRMED if over > FAR_DENSITY else PARTLY
     sentence = (
+        f"Asked for {_ASKED_FOR['table2']} of the weights. "
         f"{_beside_paper(rows, 'table2')} AdaBreg's density is "
         f"{abs(over):.1f} points {'above' if over > 0 else 'below'} the "
         f"paper's, at {test(ada)} test accuracy. {_matches(matched)}"
@@ -161,8 +177,9 @@ def _resnet(rows: Rows) -> tuple[str, str]:
 def _matched(rows, table):
     """The Bregman optimizers that do what the paper says of them."""
     found = []
-    for label in _BREGMAN:
-        row, said = rows[table, label], PAPER[table][label]
+    for key in _OURS[table]:
+        label = optimizer_of(key[1])
+        row, said = rows[key], PAPER[table][label]
         lost = said.test_accuracy - mean(row, "test_accuracy")
         over = mean(row, "density") - said.density
         if lost <= NEAR_ACCURACY and over <= NEAR_DENSITY:
@@ -172,8 +189,9 @@ def _matched(rows, table):
 
 def _beside_paper(rows, table):
     parts = []
-    for label in _BREGMAN:
-        row, said = rows[table, label], PAPER[table][label]
+    for key in _OURS[table]:
+        label = optimizer_of(key[1])
+        row, said = rows[key], PAPER[table][label]
         parts.append(
             f"{label} {test(row)} at {density(row)} "
             f"({said.test_accuracy:g} % at {said.density:g} %)"
@@ -191,8 +209,7 @@ def _vgg(rows: Rows) -> tuple[str, str]:
     parts = [
         f"{name} "
         + ", ".join(
-            f"{test(rows[table, label])} at {density(rows[table, label])}"
-            for label in _BREGMAN
+            f"{test(rows[key])} at {density(rows[key])}" for key in _OURS[table]
         )
         for table, name in _VGGS.items()
     ]
@@ -200,9 +217,9 @@ def _vgg(rows: Rows) -> tuple[str, str]:
     there = sum(map(failed, reported))
     sentence = (
         f"With our settings {len(_OF_VGGS) - len(failing)} of {len(_OF_VGGS)} "
-        "rows train (test accuracy at density of LinBreg, with momentum, "
-        f"AdaBreg: {'; '.join(parts)}); of the {len(reported)} with the "
-        f"report's settings that have run, {there} fail."
+        "rows train (test accuracy at the density asked for, of LinBreg, with "
+        f"momentum, AdaBreg: {'; '.join(parts)}); of the {len(reported)} with "
+        f"the report's settings that have run, {there} fail."
     )
     return by_count(len(failing), len(_OF_VGGS)), sentence
 
@@ -270,14 +287,14 @@ CLAIMS = (
         "d",
         "The ConvNet is not reproduced: densities 35 to 45 points above the "
         "paper's, AdaBreg 79.1 % at 39.7 %.",
-        tuple(("table1", label) for label in _BREGMAN),
+        _OURS["table1"],
         _convnet,
     ),
     Claim(
         "e",
         "ResNet-18 is partially reproduced: AdaBreg is much denser than in "
         "the paper.",
-        tuple(("table2", label) for label in _BREGMAN),
+        _OURS["table2"],
         _resnet,
     ),
     Claim(

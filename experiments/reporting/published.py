@@ -83,14 +83,14 @@ AS_REPORTED = " (report)"
 
 def report_of(table: str, label: str) -> Published | None:
     """What the report prints beside a recipe of ours, if anything."""
-    return REPORT.get(table, {}).get(_optimizer_of(label))
+    return REPORT.get(table, {}).get(optimizer_of(label))
 
 
 def paper_of(table: str, label: str) -> Published | None:
     """What the paper prints beside a recipe of ours, if anything."""
-    return PAPER.get(table, {}).get(_optimizer_of(label))
+    return PAPER.get(table, {}).get(optimizer_of(label))
 
 
-def _optimizer_of(label):
-    """Without the report's settings or the density asked for."""
+def optimizer_of(label: str) -> str:
+    """A label without the report's settings or the density asked for."""
     return label.removesuffix(AS_REPORTED).partition(" at ")[0]
