@@ -63,7 +63,7 @@ def check_number(name, value, interval="[0, inf)"):
         least = f"greater than {low:g}" if opens else f"{low:g} or greater"
         bound = f"a finite number {least}"
     check_all((name, value, above and below, bound))
-    return number
+    return number + 0.0  # which has no sign if it is 0
 
 
 def check_integer(name, value, low):

@@ -93,13 +93,10 @@ def export(
 def _check(model, path, format, precision, samples):
     check_choice("format", format, _PACKAGES)
     known = _TOLERANCES if format == "litert" else ("float32",)
+    good = isinstance(precision, str) and precision in known
+    bound = "'float32', or with format='litert' 'float16' or 'int8'"
+    check_all(("precision", precision, good, bound))
     check_all(
-        (
-            "precision",
-            precision,
-            isinstance(precision, str) and precision in known,
-            "'float32', or with format='litert' 'float16' or 'int8'",
-        ),
         (
             "samples",
             samples,

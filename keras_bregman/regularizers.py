@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from keras_bregman._checks import (
+    check_all,
     check_number,
     check_scalar,
     check_tensor,
@@ -234,6 +235,9 @@ class GroupLasso(Regularizer):
     def _group(self, x, layout):
         """Axes inside a group and the square root of a group's size."""
         check_tensor("x", x)
+        # TensorFlow broadcasts no more
+        few = len(x.shape) <= 8
+        check_all(("x", x, few, "a tensor of at most 8 axes"))
         layout = layout_of(x.shape) if layout is None else layout
         axes = self.group_axes(layout)
         return axes, math.sqrt(max(1, layout.size(axes)))

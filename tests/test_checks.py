@@ -150,6 +150,23 @@ def test_a_kernel_without_entries_has_no_groups():
     assert tuple(found.shape) == (0, 2)
 
 
+def test_a_kernel_with_more_axes_than_backends_broadcast():
+    many = np.zeros((1,) * 30, "float32")
+    for call in (
+        lambda: regularizers.GroupLasso(1).prox(many),
+        lambda: regularizers.SparseGroupLasso(1).project(many, many),
+    ):
+        with pytest.raises(ValueError, match=r"`x` must be .* at most 8 axes"):
+            call()
+
+
+def test_a_0_with_a_sign_is_0():
+    # numpy finds an interval that ends there to be the wrong way round
+    model = mlp()
+    kb.sparsify(model, 0.5, "balanced", bias_scale=-0.0)
+    assert not any(array(layer.bias).any() for layer in model.layers)
+
+
 def test_a_model_that_is_none():
     for function in (sparsity.count, sparsity.supports, kb.summary):
         with pytest.raises(ValueError, match=r"`model` must be a built"):

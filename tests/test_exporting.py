@@ -187,6 +187,8 @@ def test_samples_that_do_not_fit_are_said_so_first(tmp_path, samples):
     [
         ({"format": "pickle"}, "`format` must be one of"),
         ({"precision": "int4"}, "`precision` must be 'float32', or"),
+        # with which no string can be compared
+        ({"precision": keras.ops.ones((), "int32")}, "`precision` must be"),
         ({"format": "onnx", "precision": "float16"}, "`precision` must be"),
         ({"format": "litert", "precision": "int8"}, "`samples` must be"),
         ({"format": "litert"}, r"`path` must be a \.tflite file"),
