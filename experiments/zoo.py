@@ -61,7 +61,7 @@ SAVED: tuple[Saved, ...] = (
         "AdaBreg, 35 % of units",
     ),
     Saved("cifar10-vgg16-units", "compact-vgg16", "AdaBreg, 50 % of units"),
-    Saved("cifar10-resnet18", "curve-resnet18", "AdaBreg at 5 %"),
+    Saved("cifar10-resnet18", "table2", "LinBreg at 5 %"),
 )
 
 

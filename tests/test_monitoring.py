@@ -66,10 +66,18 @@ class TestPerLayer:
 
 
 class TestWatch:
-    def warned(self, model, epochs=2, *callbacks, **how):
+    def warned(self, model, epochs=2, *callbacks, steps=1):
+        """What a training is told, of so many steps an epoch."""
+        x, y = (np.tile(a, (steps, 1)) for a in data())
+        watch = [*callbacks, SparsityWatch()]
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            train(model, epochs, callbacks=[*callbacks, SparsityWatch()], **how)
+            model.fit(
+                *(x, y, len(x) // steps, epochs),
+                verbose=0,
+                shuffle=False,
+                callbacks=watch,
+            )
         return [
             str(w.message)
             for w in found
@@ -85,15 +93,15 @@ class TestWatch:
 
     def test_nothing_is_ever_switched_on(self):
         model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
-        assert self.warned(model, 99) == []
+        assert self.warned(model, 11, steps=9) == []
         model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
-        (text,) = self.warned(model, 120)
+        (text,) = self.warned(model, 12, steps=10)
         assert "No weight was switched on in 100 steps" in text
         assert "% of the threshold. Lower lambda (5)" in text
 
     def test_a_penalty_has_no_threshold(self):
         model = _started(kb.ProxGD(1e-4, 5.0), 0.2, method="balanced")
-        texts = self.warned(model, 120)
+        texts = self.warned(model, 12, steps=10)
         (text,) = (t for t in texts if "switched on" in t)
         assert "steps. Lower lambda (5)" in text
 
@@ -131,26 +139,26 @@ class TestWatch:
 
     def test_a_training_that_goes_well_is_left_alone(self):
         model = _started(kb.LinBreg(0.05, 0.05), 0.3, method="balanced")
-        assert self.warned(model, 120) == []
+        assert self.warned(model, 12, steps=10) == []
         # nor when it goes on, with all switched on that will be
         model.optimizer.learning_rate = 1e-9
-        assert self.warned(model, 120) == []
+        assert self.warned(model, 12, steps=10) == []
 
     def test_other_optimizers_are_not_to_blame(self):
         model = _started(keras.optimizers.Adam(), 0.2, method="balanced")
-        assert self.warned(model, 120) == []
+        assert self.warned(model, 12, steps=10) == []
 
     def test_a_frozen_support_switches_nothing_on(self):
         optimizer = kb.AdaBreg(0.01, 1.0)
         optimizer.freeze_support()
         model = _started(optimizer, 0.3, method="balanced")
-        assert self.warned(model, 120) == []
+        assert self.warned(model, 12, steps=10) == []
 
     def test_a_target_density_raises_no_alarm(self):
         for start in (0.1, 1.0):
             model = _started(kb.AdaBreg(0.01, 1.0), start, method="balanced")
             target = kb.callbacks.TargetDensity(0.3, freeze=0.5)
-            assert self.warned(model, 120, target) == []
+            assert self.warned(model, 12, target, steps=10) == []
 
     @pytest.mark.skipif(
         keras.config.backend() == "torch", reason="one step an execution"

@@ -85,6 +85,7 @@ def test_a_gpu_finds_the_strength_that_a_cpu_finds(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set"
 )
