@@ -25,8 +25,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 TESTS = {
     "kernels": ("kernels", "optimizers"),
     "regularizers": ("golden", "regularizers", "optimizers"),
-    "optimizers": ("golden", "optimizers", "healing"),
-    "base_optimizer": ("golden", "optimizers", "healing", "keras_features"),
+    "optimizers": ("golden", "optimizers", "healing", "checks"),
+    "base_optimizer": (
+        *("golden", "optimizers", "healing", "keras_features"),
+        "target_density",
+    ),
 }
 OTHER = {
     ast.Lt: ast.LtE,

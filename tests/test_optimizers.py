@@ -72,6 +72,13 @@ class TestArithmetic:
             np.testing.assert_allclose(a, b, rtol=0, atol=1e-10)
         assert np.abs(a - theta).min() > 1e-3
 
+    def test_adabreg_without_memory_moves_by_the_sign(self, float64):
+        optimizer = kb.AdaBreg(0.25, beta_1=0.0, beta_2=0.0, epsilon=1e-12)
+        gradients = [[3.0, -0.5], [-0.25, -8.0]]
+        one, two = _steps(optimizer, [1.0, 1.0], gradients, "float64")
+        np.testing.assert_allclose(one, [0.75, 1.25], rtol=1e-9)
+        np.testing.assert_allclose(two, [1.0, 1.5], rtol=1e-9)
+
     @pytest.mark.parametrize("name", OPTIMIZERS)
     @pytest.mark.parametrize("seed", range(3))
     def test_reference(self, name, seed, float64):
