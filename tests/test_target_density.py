@@ -517,6 +517,15 @@ def test_a_loss_that_is_not_finite():
         fit(model, [TargetDensity(0.1)], epochs=1)
 
 
+def test_weights_too_large_for_a_strength():
+    """They are finite, and the squares that a group's norm sums are not."""
+    model = compiled(kb.LinBreg(0.0, kb.regularizers.GroupLasso(0.1)))
+    kernel = model.get_layer("hidden").kernel
+    kernel.assign(np.full(kernel.shape, 1e30))
+    with pytest.raises(FloatingPointError, match=r"hidden.* Lower `learning_"):
+        train(model, 1, callbacks=[TargetDensity(0.5, ramp=0.0)])
+
+
 shapes = st.lists(
     st.one_of(
         st.tuples(st.integers(1, 50), st.integers(1, 50)),

@@ -85,7 +85,8 @@ class TargetDensity(keras.callbacks.Callback):
             optimizer other than LinBreg and AdaBreg, without a regularized
             variable, with a strength of 0, or if the kernels that are not
             regularized alone exceed the density.
-        FloatingPointError: When a regularized kernel became NaN or infinite.
+        FloatingPointError: When a regularized kernel became NaN, infinite or
+            too large for a finite strength.
 
     Reference: the cubic ramp is that of Zhu, Gupta, "To prune, or not to
     prune", 2017; the densities by layer are those of Evci et al., "Rigging the
@@ -324,7 +325,14 @@ def _make_exact(scope, wanted, hard):
     for k, r, c in zip(critical, relative, scope, strict=True):
         # which rounding may have put below the last that is to be off
         last = number(ops.max(ops.where(r <= factor, k, 0.0)))
-        c.optimizer.rethreshold(c.entry, max(factor * c.strength, last), hard)
+        lam = max(factor * c.strength, last)
+        if not math.isfinite(lam):  # a group's norm is, before its weights are
+            raise FloatingPointError(
+                f"'{c.entry.name}' has grown so large that no strength would "
+                "switch any of it off: training diverges. Lower "
+                "`learning_rate` or set `global_clipnorm`."
+            )
+        c.optimizer.rethreshold(c.entry, lam, hard)
 
 
 def _order_statistic(values, index):
