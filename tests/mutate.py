@@ -24,7 +24,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # the tests of each module, the likeliest to fail first
 TESTS = {
     "kernels": ("kernels", "optimizers"),
-    "regularizers": ("golden", "regularizers", "optimizers"),
+    "regularizers": ("golden", "regularizers", "optimizers", "checks"),
     "optimizers": ("golden", "optimizers", "healing", "checks"),
     "base_optimizer": (
         *("golden", "optimizers", "healing", "keras_features"),

@@ -158,6 +158,8 @@ def test_a_kernel_with_more_axes_than_backends_broadcast():
     ):
         with pytest.raises(ValueError, match=r"`x` must be .* at most 8 axes"):
             call()
+    eight = keras.ops.zeros((1,) * 8)
+    assert regularizers.GroupLasso(1).prox(eight).shape == eight.shape
 
 
 def test_a_0_with_a_sign_is_0():
