@@ -22,7 +22,7 @@ def test_a_kill_loses_repeats_and_changes_nothing(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(soak, "_EPOCHS", 10)
-    monkeypatch.setattr(soak, "_TRIALS", 3)
+    monkeypatch.setattr(soak, "_TRIALS", 2)
     monkeypatch.setattr(soak, "_START", 5.0)
     # to kill the chief as well would take as long again
     search = soak._search()
