@@ -144,24 +144,18 @@ def _table(
     )
 
 
-def _asked_for(
-    curve: tuple[Recipe, ...], *labels: str, **changes: Any
-) -> tuple[Recipe, ...]:
-    """The last rows of a table, which are a curve's too."""
-    return tuple(r.changed(**changes) for r in curve if r.label in labels)
+def _asked_for(curve: tuple[Recipe, ...], label: str) -> Recipe:
+    """The last row of a table, which is a curve's too."""
+    return next(r for r in curve if r.label == label)
 
 
 def _all_asked_for(
-    curve: tuple[Recipe, ...], density: str, **changes: Any
+    curve: tuple[Recipe, ...], density: str
 ) -> tuple[Recipe, ...]:
     """Those of all three optimizers, of which a curve has two."""
-    ending = f" at {density}"
-    momentum, adabreg = (
-        _asked_for(curve, name + ending, **changes)[0]
-        for name in ("LinBreg momentum", "AdaBreg")
-    )
-    linbreg = momentum.changed(label="LinBreg" + ending, momentum=0.0)
-    return linbreg, momentum, adabreg
+    momentum = _asked_for(curve, f"LinBreg momentum at {density}")
+    linbreg = momentum.changed(label=f"LinBreg at {density}", momentum=0.0)
+    return linbreg, momentum, _asked_for(curve, f"AdaBreg at {density}")
 
 
 def _as_reported(base: Recipe) -> tuple[Recipe, ...]:
@@ -200,6 +194,7 @@ _VGG_ROWS = _table(
     {"learning_rate": 0.1, "lam": 0.1},
     {"learning_rate": 1e-3, "lam": 0.2},
 )
+_VGG16_AT_5 = _all_asked_for(_VGG16_CURVE, "5 %")
 _QUARTER = {"width": 0.25, "epochs": 10}
 # 10 epochs are too few for a plateau to be seen and tau to fall
 _QUARTER_COSINE = {**_QUARTER, "schedule": "cosine"}
@@ -360,7 +355,7 @@ EXPERIMENTS = {
                 {"learning_rate": 0.1, "lam": 0.5},
                 {"learning_rate": 3e-3, "lam": 2.4},
             )
-            + _asked_for(_CONVNET_CURVE, "AdaBreg at 2.3 %"),
+            + (_asked_for(_CONVNET_CURVE, "AdaBreg at 2.3 %"),),
             (0, 1, 2),
             _QUARTER,
         ),
@@ -386,14 +381,11 @@ EXPERIMENTS = {
             (
                 *(r.changed(**_FALLING, **_BF16) for r in _VGG_ROWS),
                 *(r.changed(**_BF16) for r in _as_reported(_VGG16)),
-                *_all_asked_for(_VGG16_CURVE, "5 %"),
+                *_VGG16_AT_5,
             ),
             (0, 1, 2),
             {**_QUARTER, "threshold": 0.01, "precision": "float32"},
-            small_recipes={
-                f"{name} at 5 %": _BF16
-                for name in ("LinBreg", "LinBreg momentum", "AdaBreg")
-            },
+            small_recipes={r.label: _BF16 for r in _VGG16_AT_5},
         ),
         Experiment(
             "table4",
@@ -405,7 +397,10 @@ EXPERIMENTS = {
                     r.changed(model="vgg13", epochs=50, **_BF16)
                     for r in (*_VGG_ROWS, *_as_reported(_VGG16))
                 ),
-                *_all_asked_for(_VGG16_CURVE, "10 %", model="vgg13", epochs=50),
+                *(
+                    r.changed(model="vgg13", epochs=50)
+                    for r in _all_asked_for(_VGG16_CURVE, "10 %")
+                ),
             ),
             (0, 1, 2),
             _QUARTER_COSINE,
