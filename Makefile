@@ -18,7 +18,8 @@
 #
 #   PYTHON=python3.12     another interpreter (3.11 to 3.13)
 #   DATA=mnist            another dataset for the demo
-#   ARGS="--seeds 0 1 2"  more arguments for the demo
+#   ARGS="--seeds 0 1 2"  more arguments, for the demo and the tests; all of
+#                         these take --help and, to keep what they find, --out
 #   BACKENDS="jax torch"  other backends for test and bench; test takes the first
 
 PYTHON ?= python3
@@ -57,21 +58,18 @@ report: $(VENV)/.ready-demo
 
 first := $(firstword $(BACKENDS))
 
-pytest = $(VENV)/bin/python -m pytest -q -n auto --dist worksteal
-
 test: $(test_ready)
-	KERAS_BACKEND=$(first) $(pytest) -m "not once"
+	$(VENV)/bin/python tests/suite.py --quick --backends $(first) $(ARGS)
 
 test-all: $(test_ready)
-	@set -e; only=; for backend in $(BACKENDS); do \
-		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(pytest) $${only:+-m "$$only"}; \
-		only="not once"; \
-	done
+	$(VENV)/bin/python tests/suite.py --backends $(BACKENDS) $(ARGS)
+
+coverage: $(test_ready)
+	$(VENV)/bin/python tests/suite.py --coverage --backends $(BACKENDS) $(ARGS)
 
 fuzz: $(test_ready)
 	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/fuzz.py \
-		--minutes $(MINUTES)
+		--minutes $(MINUTES) $(ARGS)
 
 lint: $(test_ready)
 	$(VENV)/bin/ruff check .
@@ -100,18 +98,8 @@ check-dist: dist
 	$(PYTHON) tests/check_dist.py dist --python $(PYTHON) \
 		--backends $(BACKENDS)
 
-coverage: $(test_ready)
-	@mkdir -p build/coverage
-	@set -e; append=; for backend in $(BACKENDS); do \
-		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(pytest) \
-			--cov $$append --cov-report=; \
-		append=--cov-append; \
-	done
-	$(VENV)/bin/coverage report
-
 mutation: $(test_ready)
-	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py
+	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py $(ARGS)
 
 test-lowest: $(LOWEST)/.ready
 	@set -e; for backend in $(BACKENDS); do \

@@ -191,10 +191,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument(
         "what",
-        choices=("step", "fit", "scaling", "inference", "zeros"),
+        choices=("step", "fit", "scaling", "inference", "zeros", "import"),
         help="an optimizer step alone; whole trainings; trainings by two "
         "processes; size and speed of trained networks in every format; where "
-        "zeros make networks faster",
+        "zeros make networks faster; what importing takes",
     )
     bench.add_argument("--repeats", type=_positive, default=5)
     bench.add_argument(

@@ -11,7 +11,14 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from experiments import inference, results, scaling, throughput, zeros
+from experiments import (
+    imports,
+    inference,
+    results,
+    scaling,
+    throughput,
+    zeros,
+)
 from experiments.reporting import inference as inference_tables
 from experiments.reporting import scaling as scaling_tables
 from keras_bregman._table import table
@@ -172,8 +179,8 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
     Args:
         what: `"step"`, an optimizer step alone; `"fit"`, whole trainings;
             `"scaling"`, trainings by several processes; `"inference"`, what
-            trained networks cost where they are used; or `"zeros"`, where
-            zeros make something faster.
+            trained networks cost where they are used; `"zeros"`, where zeros
+            make something faster; or `"import"`, what importing takes.
         out: Result file to write.
         repeats: Measurements of each.
     """
@@ -183,6 +190,7 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
         "scaling": ("scaling", scaling.measure, describe_scaling),
         "inference": ("inference", inference.experiments, describe_inference),
         "zeros": ("zeros", zeros.measure, describe_zeros),
+        "import": ("imports", imports.measure, describe_imports),
     }[what]
     result = {
         "backend": keras.config.backend(),
@@ -249,6 +257,20 @@ def describe_zeros(results: list[dict]) -> str:
     """How many times as fast as the dense network, by density."""
     rows = [row for result in results for row in result["zeros"]]
     return _flat(inference_tables.zeros(rows))
+
+
+def describe_imports(results: list[dict]) -> str:
+    """What importing takes, as a table over one result a backend."""
+    rows = [
+        (
+            row["package"],
+            result["backend"],
+            *(f"{1000 * row[key]:.0f}" for key in ("seconds", "least", "most")),
+        )
+        for result in results
+        for row in result["imports"]
+    ]
+    return table(("import", "backend", "ms", "least", "most"), rows)
 
 
 def _flat(made):

@@ -88,7 +88,7 @@ def provenance() -> dict[str, Any]:
             "cores": _cores(),
             "devices": _devices(),
         },
-        "command": shlex.join(["python", "-m", "experiments", *sys.argv[1:]]),
+        "command": shlex.join(["python", *sys.orig_argv[1:]]),
     }
 
 

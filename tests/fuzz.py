@@ -25,7 +25,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections import Counter
+from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -99,16 +99,23 @@ def work(case: int, only: str) -> None:
             print(json.dumps(one(number, only, begin)), file=out)
 
 
-def watch(case: int, only: str, minutes: float) -> int:
-    """Has calls made until the time is over; 0 if the contract held."""
+def watch(case: int, only: str, minutes: float) -> dict[str, Any]:
+    """Has calls made until the time is over.
+
+    Returns:
+        How many of the calls `returned` and were `refused`, and the `findings`:
+        for every place where the contract broke the first call that broke it,
+        and how often (`times`) that happened.
+    """
     end = time.monotonic() + 60 * minutes
-    outcomes: Counter[str] = Counter()
-    findings: Counter[str] = Counter()
+    outcomes = {"returned": 0, "refused": 0}
+    findings: dict[str, dict[str, Any]] = {}
 
     def find(where, text):
-        findings[where] += 1
-        if findings[where] == 1:
+        first = {"case": case, "call": call, "text": text, "times": 0}
+        if where not in findings:
             print(f"{case}: {call}\n    {where}\n    {text}", flush=True)
+        findings.setdefault(where, first)["times"] += 1
 
     while time.monotonic() < end:
         worker = subprocess.Popen(
@@ -138,9 +145,7 @@ def watch(case: int, only: str, minutes: float) -> int:
         worker.kill()
         worker.wait()
         case += 1
-    print(", ".join(f"{n} {what}" for what, n in outcomes.items()), end="; ")
-    print(f"{findings.total()} broke the contract, in {len(findings)} ways")
-    return 1 if findings else 0
+    return {**outcomes, "findings": findings}
 
 
 def _read(worker, lines):
@@ -155,6 +160,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first case")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--only", default="", help="part of a name")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build" / "fuzz.json",
+        help="result file (default: build/fuzz.json)",
+    )
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -162,7 +173,17 @@ def main() -> int:
     if options.case is not None:
         print(json.dumps(one(options.case, options.only, print), indent=1))
         return 0
-    return watch(options.seed, options.only, options.minutes)
+    found = watch(options.seed, options.only, options.minutes)
+    broken = sum(finding["times"] for finding in found["findings"].values())
+    print(
+        f"{found['returned']} returned, {found['refused']} refused; {broken} "
+        f"broke the contract, in {len(found['findings'])} ways"
+    )
+    asked = {"minutes": options.minutes, "seed": options.seed}
+    from experiments import results
+
+    results.save({**found, **asked, **results.provenance()}, options.out)
+    return 1 if found["findings"] else 0
 
 
 if __name__ == "__main__":

@@ -174,13 +174,20 @@ def main():
     parser.add_argument("--sample", type=int, help="try so many faults only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modules", nargs="+", default=list(TESTS))
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build" / "mutation.json",
+        help="result file (default: build/mutation.json)",
+    )
     options = parser.parse_args()
     todo = [
         (name, i, line, what)
         for name in options.modules
         for i, (line, what, _) in enumerate(faults(read(name)))
     ]
-    print(f"{len(todo)} faults in {', '.join(options.modules)}")
+    possible = len(todo)
+    print(f"{possible} faults in {', '.join(options.modules)}")
     if options.sample is not None:
         todo = random.Random(options.seed).sample(todo, options.sample)
         print(f"{len(todo)} of them, chosen by seed {options.seed}")
@@ -200,6 +207,15 @@ def main():
             left.append(f"{name}.py:{line}: {what}")
             print(left[-1], flush=True)
     print(f"{len(todo) - len(left)} of {len(todo)} noticed")
+    from experiments import results
+
+    result = {
+        "possible": possible,
+        "tried": len(todo),
+        "left": left,
+        "seed": options.seed,
+    }
+    results.save({**result, **results.provenance()}, options.out)
     return int(len(left) > len(todo) / 10)
 
 

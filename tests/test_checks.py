@@ -235,18 +235,19 @@ class TestContract:
         assert bool(told["finding"]) == bool(error)
 
     @pytest.mark.parametrize(
-        ("end", "finding"),
+        ("end", "finding", "returns"),
         [
-            ("os.abort()", "kills its process: -6"),
-            ("time.sleep(60)", "takes longer than 1 s"),
+            ("os.abort()", "kills its process: -6", False),
+            ("time.sleep(60)", "takes longer than 1 s", False),
             (
                 "print(json.dumps(told), flush=True); time.sleep(60)",
-                " returned; ",
+                "takes longer than 1 s",
+                True,
             ),
         ],
     )
     def test_a_crash_and_a_hang_are_noticed(
-        self, tmp_path, monkeypatch, capsys, end, finding
+        self, tmp_path, monkeypatch, capsys, end, finding, returns
     ):
         worker = tmp_path / "worker.py"
         worker.write_text(
@@ -257,6 +258,10 @@ class TestContract:
         )
         monkeypatch.setattr(fuzz, "__file__", str(worker))
         monkeypatch.setattr(fuzz, "LIMIT", 1)
-        assert fuzz.watch(7, "", 3 / 60) == 1
+        told = fuzz.watch(7, "", 3 / 60)
+        assert bool(told["returned"]) == returns and told["refused"] == 0
+        (found,) = told["findings"].values()
+        assert (found["case"], found["call"]) == (7, "f(x=1)")
+        assert found["text"] == finding and found["times"] >= 1
         out = capsys.readouterr().out
         assert "7: f(x=1)" in out and finding in out

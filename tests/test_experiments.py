@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 
-from experiments import bench, demo, results, scaling, throughput
+from experiments import bench, demo, imports, results, scaling, throughput
 from experiments.data import load
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
@@ -100,6 +100,14 @@ def test_the_benchmark_of_fit_times_every_optimizer():
     assert all(0 <= f["waiting"] < 1 for f in fits)
     text = bench.describe_fits([{"backend": "this", "fits": fits}])
     assert all(name in text for name in throughput.OPTIMIZERS)
+
+
+def test_the_benchmark_of_imports_counts_both_packages():
+    rows = imports.measure(repeats=2)
+    assert [row["package"] for row in rows] == ["keras", "keras_bregman"]
+    assert all(0 < r["least"] <= r["seconds"] <= r["most"] for r in rows)
+    text = bench.describe_imports([{"backend": "this", "imports": rows}])
+    assert "keras_bregman" in text
 
 
 def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():

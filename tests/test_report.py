@@ -20,7 +20,10 @@ from experiments.reporting import (
     curves,
     document,
     figures,
+    inference,
     markdown,
+    quality,
+    scaling,
     tables,
     tradeoff,
     verdicts,
@@ -583,13 +586,18 @@ def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):
     assert markdown.render(content).endswith("Nothing.\n")
 
 
+def section_of(archive, title, drawn=()):
+    sections = document.build(archive, [], list(drawn)).sections
+    return next(section for section in sections if section.title == title)
+
+
 def test_what_networks_cost_is_told_from_the_benchmarks_file(
     tmp_path, no_images
 ):
     def sections():
         archive = Archive(tmp_path)
         drawn = [figures.of_inference(archive)]
-        return document.build(archive, [], drawn).sections[-1]
+        return section_of(archive, inference.TITLE, drawn)
 
     empty = sections()
     assert [table for _, table in empty.tables] == [None, None]
@@ -630,7 +638,7 @@ def test_what_networks_cost_is_told_from_the_benchmarks_file(
 
 def test_how_processes_scale_is_told_from_each_backends_file(tmp_path):
     def section():
-        return document.build(Archive(tmp_path), [], []).sections[-2]
+        return section_of(Archive(tmp_path), scaling.TITLE)
 
     ((text, table),) = section().tables
     assert "Not measured yet: bench scaling." in text and table is None
@@ -648,3 +656,50 @@ def test_how_processes_scale_is_told_from_each_backends_file(tmp_path):
         ["perceptron", "AdaBreg", "jax", "12,346", "1.00", "-", "-"],
         ["perceptron", "AdaBreg", "torch", "12,346", "1.00", "20,000", "1.62"],
     ]
+
+
+def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
+    def rows():
+        ((_, table),) = section_of(Archive(tmp_path), quality.TITLE).tables
+        return {what: measured for what, _, measured, _ in table.rows}
+
+    assert set(rows().values()) == {"not measured yet"}
+    tests = {"passed": 1200, "failed": 0, "skipped": 3, "seconds": 90.0}
+    found = {
+        "suite": {"suite": [tests, tests]},
+        "quick": {"suite": [{**tests, "failed": 2}]},
+        "coverage": {"suite": [tests], "coverage": {"percent": 97.64}},
+        "mutation": {"possible": 500, "tried": 40, "left": ["a fault"]},
+        "fuzz": {
+            **{"returned": 900, "refused": 200, "minutes": 30.0},
+            "findings": {"a place": {"times": 3}, "another": {"times": 1}},
+        },
+        "import-jax": {
+            "imports": [
+                {"package": "keras", "seconds": 2.0},
+                {"package": "keras_bregman", "seconds": 0.0331},
+            ]
+        },
+        "soak": {
+            "soak": [
+                {
+                    **{"killed": killed, "moments": [1.0, 2.0]},
+                    **{"differences": ["density"], "disturbed": []},
+                }
+                for killed in ("a run", "a worker")
+            ]
+        },
+    }
+    for name, result in found.items():
+        results.save(result, tmp_path / "bench" / f"{name}.json")
+    assert rows() == {
+        "Tests, every backend": "2,400 in 3.0 min",
+        "Tests, `make test`": "1,200 in 1.5 min, 2 failed",
+        "Lines of keras_bregman run": "97.6 %",
+        "Faults noticed": "98 % (39 of 40, of 500 possible)",
+        "Wrong calls": "4 in 1,100 calls, 30 min",
+        "Import, on tensorflow": "not measured yet",
+        "Import, on jax": "33 ms",
+        "Import, on torch": "not measured yet",
+        "Kills by SIGKILL": "2 in 4 kills of a run, a worker",
+    }

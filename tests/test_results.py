@@ -127,14 +127,15 @@ def test_a_full_disk_leaves_the_old_result(path, file_size_limit):
 
 
 def test_provenance(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["-m", "run", "a", "--only", "b c"])
+    arguments = ["-m", "experiments", "run", "a", "--only", "b c"]
+    monkeypatch.setattr(sys, "orig_argv", ["/bin/python3", *arguments])
     made = results.provenance()
     assert json.loads(json.dumps(made)) == made
     assert made["versions"]["keras"] == keras.__version__
     assert keras.config.backend() in made["versions"]
     assert made["hardware"]["cores"] >= 1
     assert made["hardware"]["devices"]
-    assert shlex.split(made["command"])[-4:] == ["run", "a", "--only", "b c"]
+    assert shlex.split(made["command"]) == ["python", *arguments]
     if (results.ROOT / ".git").exists():
         assert len(made["commit"].rstrip("+")) >= 12
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.reporting import inference, scaling, tables
+from experiments.reporting import inference, quality, scaling, tables
 from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
@@ -61,7 +61,11 @@ def build(
 ) -> Document:
     """Puts everything in its place."""
     # which may find damaged files, so before these are listed
-    benchmarks = [_scaling(archive), _inference(archive, drawn)]
+    benchmarks = [
+        _scaling(archive),
+        _inference(archive, drawn),
+        Section(quality.TITLE, [(quality.CAPTION, quality.build(archive))], []),
+    ]
     troubles = [
         *(f"Damaged: {why}" for why in archive.damaged.values()),
         *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),

@@ -1,0 +1,131 @@
+"""Runs the tests on every backend, and keeps what came of it and how long.
+
+    python tests/suite.py --backends tensorflow jax torch
+
+The first backend runs all tests, the others all but the long ones, marked
+`once`, and so does the first with `--quick`. With `--coverage` it is counted
+which lines of keras_bregman they run, on all backends together; the status is 1
+if these are fewer than pyproject.toml wants. A backend whose tests fail is the
+last that runs.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+BUILD = ROOT / "build" / "suite"
+_PYTEST = [sys.executable, "-m", "pytest", "-q", "-n=auto", "--dist=worksteal"]
+_COVERAGE = [sys.executable, "-m", "coverage"]
+
+
+def run(backend, all_of_them, coverage):
+    """Runs the tests on a backend.
+
+    Args:
+        backend: Its name.
+        all_of_them: Whether with those marked `once`.
+        coverage: Arguments that have pytest count lines.
+
+    Returns:
+        The exit status of pytest, and the counts by outcome and `seconds`.
+    """
+    counted = BUILD / f"{backend}.xml"
+    counted.unlink(missing_ok=True)
+    command = [*_PYTEST, f"--junitxml={counted}", *coverage]
+    if not all_of_them:
+        command.append("-m=not once")
+    start = time.monotonic()
+    status = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "KERAS_BACKEND": backend}
+    ).returncode
+    seconds = round(time.monotonic() - start, 1)
+    return status, {
+        "backend": backend,
+        "version": importlib.metadata.version(backend),
+        "long_ones": all_of_them,
+        **outcomes(counted),
+        "seconds": seconds,
+    }
+
+
+def outcomes(counted):
+    """How many tests passed, failed and were skipped, by pytest's own file."""
+    (suite,) = ElementTree.parse(counted).getroot()
+    skipped = int(suite.get("skipped"))
+    failed = int(suite.get("failures")) + int(suite.get("errors"))
+    passed = int(suite.get("tests")) - skipped - failed
+    return {"passed": passed, "failed": failed, "skipped": skipped}
+
+
+def covered():
+    """Says which lines no test has run; the status, and what is kept."""
+    status = subprocess.run([*_COVERAGE, "report"], cwd=ROOT).returncode
+    told = BUILD / "coverage.json"
+    subprocess.run(
+        [*_COVERAGE, "json", "-q", "-o", str(told)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+    found = json.loads(told.read_text())
+    return status, {
+        "percent": round(found["totals"]["percent_covered"], 2),
+        "lines": found["totals"]["num_statements"],
+        "not_run": {
+            name: file["missing_lines"]
+            for name, file in found["files"].items()
+            if file["missing_lines"]
+        },
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--backends", nargs="+", default=["tensorflow"])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--coverage", action="store_true")
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build" / "suite.json",
+        help="result file (default: build/suite.json)",
+    )
+    options = parser.parse_args()
+
+    BUILD.mkdir(parents=True, exist_ok=True)
+    result = {"suite": []}
+    coverage = []
+    for backend in options.backends:
+        print(f"== {backend}", flush=True)
+        first = backend == options.backends[0]
+        if options.coverage:
+            coverage = ["--cov", "--cov-report="]
+            coverage += [] if first else ["--cov-append"]
+        status, row = run(backend, first and not options.quick, coverage)
+        result["suite"].append(row)
+        if status:
+            break
+    if options.coverage and not status:
+        status, result["coverage"] = covered()
+
+    os.environ["KERAS_BACKEND"] = options.backends[0]
+    from experiments import results
+
+    results.save({**result, **results.provenance()}, options.out)
+    total = sum(row["seconds"] for row in result["suite"])
+    print(f"{total / 60:.1f} minutes in all; {options.out}")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
