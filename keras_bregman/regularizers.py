@@ -115,7 +115,7 @@ class L1(Regularizer):
         return self._lam(x, lam) * ops.sum(ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return _soft_threshold(x, _step(step, x) * self._lam(x, lam))
+        return _soft_threshold(x, self._lam(x, lam) * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
         lam = self._lam_for(x, v, lam)
@@ -145,7 +145,7 @@ class NonNegativeL1(Regularizer):
         return ops.where(ops.any(x < 0), infinite, total)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return ops.relu(x - _step(step, x) * self._lam(x, lam))
+        return ops.relu(x - self._lam(x, lam) * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
         lam = self._lam_for(x, v, lam)
@@ -338,7 +338,6 @@ def get(identifier) -> Regularizer | None:
 
 
 def _step(step, x):
-    check_tensor("x", x)
     step = check_scalar("step", step)
     return step if isinstance(step, float) else ops.cast(step, x.dtype)
 
@@ -355,9 +354,8 @@ def _soft_threshold(x, threshold):
 
 
 def _divide(x, y):
-    """x / y, and 0 where y is 0."""
-    safe = ops.where(y == 0, ops.ones_like(y), y)
-    return ops.where(y == 0, 0.0, x / safe)
+    """x / y, and something finite where y is 0."""
+    return x / ops.where(y == 0, ops.ones_like(y), y)
 
 
 def _norm(x, axes):
