@@ -109,7 +109,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         if self.built:
             return
         good = isinstance(variables, (list, tuple)) and all(
-            hasattr(v, "shape") and isinstance(getattr(v, "name", 0), str)
+            hasattr(v, "shape") and isinstance(getattr(v, "name", None), str)
             for v in variables
         )
         check_all(("variables", variables, good, "a list of variables"))
@@ -228,7 +228,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """The strength of every regularized variable, by the variable's path.
 
         Scalar variables of the optimizer: saved with it, and a value assigned
-        in a running `fit` holds from the next step on.
+        in a running `fit` holds from the next step on. A callback has to come
+        by `self.model.optimizer`, since on JAX `fit` keeps the variables to
+        itself until somebody asks for the model.
 
         Raises:
             ValueError: If the optimizer is not built.
@@ -257,6 +259,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def set_lambda(self, lam: float, expression: str = "") -> None:
         """Sets the strength of the regularized variables.
+
+        In a callback, as `self.model.optimizer.set_lambda`; see `lambdas`.
 
         Args:
             lam: The new strength, a finite float, 0 or greater.
@@ -287,7 +291,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Adam, without any shrinkage, and may change sign; the dual variables of
         the others wait. It is not a variable, as a step that could do either
         would cost more: a step that was compiled before has to be made anew,
-        by `model.make_train_function(force=True)`.
+        by `model.make_train_function(force=True)`. It is saved with the model.
 
         Args:
             frozen: `False` lets weights be switched on and off again.
@@ -351,6 +355,16 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 value = ops.convert_to_tensor(average)
                 average.assign(ops.where(ops.equal(variable, 0), 0.0, value))
 
+    def _follow(self, variable, theta):
+        """Has a moving average, if any, be on where the weights are put on."""
+        if not self.use_ema:
+            return
+        index = self._get_variable_index(variable)
+        average = self._model_variables_moving_average[index]
+        value = ops.convert_to_tensor(average)
+        value = ops.where(ops.equal(value, 0), theta, value)
+        average.assign(ops.where(ops.equal(theta, 0), 0.0, value))
+
     def finalize_variable_values(self, var_list):
         super().finalize_variable_values(var_list)
         if self.use_ema and keras.config.backend() == "jax":
@@ -368,7 +382,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             return
         # Keras matches state by position alone, so that another optimizer's
         # may end up here; the dual heals itself, these cannot
-        if not 0 < float(self.initial_density) <= 1:
+        if not 0 < number(self.initial_density) <= 1:
             self.initial_density.assign(1.0)
         for shrink, lam in zip(
             self._shrinks, self._lambda_variables, strict=True
@@ -392,7 +406,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             regularizer = [[k, serialize(v)] for k, v in regularizer.items()]
         else:
             regularizer = serialize(regularizer)
-        return {**super().get_config(), "regularizer": regularizer}
+        return {
+            **super().get_config(),
+            "regularizer": regularizer,
+            "frozen": self._frozen,
+        }
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -408,7 +426,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         elif isinstance(regularizer, dict):
             regularizer = deserialize(regularizer)
         config["regularizer"] = regularizer
-        return super().from_config(config, custom_objects=custom_objects)
+        frozen = config.pop("frozen", False)
+        optimizer = super().from_config(config, custom_objects=custom_objects)
+        optimizer.freeze_support(frozen)
+        return optimizer
 
 
 class _Exactly(keras.initializers.Initializer):

@@ -69,7 +69,8 @@ def choose(regularizer, paths):
         next((e for e in regularizer if re.search(e, path)), None)
         for path in paths
     ]
-    for expression in regularizer:
+    # from HDF5 Keras builds optimizers without variables, before it loads
+    for expression in regularizer if paths else ():
         if expression not in taken:
             raise ValueError(
                 "`regularizer` has an expression that takes no variable: "

@@ -21,7 +21,10 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
     Two a kernel entry and position where the kernel is used: of an image, a
     sequence, or another axis that it does not run over. Biases, normalization,
     activations, and the products of activations within attention do not
-    count. An axis of unknown length counts as 1.
+    count. An axis of unknown length counts as 1, and so it does in a model
+    within the model whose own input leaves it open. Of a custom layer that
+    holds other layers only the output is known: their kernels count once a
+    position of it.
 
     Args:
         model: A built functional or Sequential model.
@@ -84,9 +87,9 @@ def _multiplications(layer, inputs, output, zeros):
 def _positions(layer, weight, inputs, output):
     """How often a kernel is used in a call."""
     if isinstance(layer, _ATTENTION):
-        # lengths of query, value and key
+        # positions of query, value and key
         read = {"value": 1, "key": 2}.get(weight.path.split("/")[-2], 0)
-        return _length(inputs[read])
+        return _product(inputs[read][1:-1])
     if isinstance(layer, keras.layers.EinsumDense):
         return _einsum_positions(layer, inputs[0])
     first = getattr(layer, "data_format", "") == "channels_first"

@@ -126,7 +126,9 @@ class _Bregman(ProximalOptimizer):
         if hard:
             stays = ops.logical_and(theta != 0, former != 0)
             theta = ops.where(stays, former, theta)
-        entry.variable.assign(ops.cast(theta, entry.variable.dtype))
+        theta = ops.cast(theta, entry.variable.dtype)
+        entry.variable.assign(theta)
+        self._follow(entry.variable, theta)
 
     def _dual(self, entry):
         """The dual variable, consistent with the weights of this moment."""

@@ -177,7 +177,9 @@ class GroupLasso(Regularizer):
             channel; `"kernel"`, the spatial kernel between one input and one
             output channel (a single weight in a dense kernel). Or a tuple of
             the axes along which a group runs, each once; `()` makes every
-            weight a group of its own.
+            weight a group of its own. Name the axes of an `EinsumDense`, and
+            of depthwise and transposed convolutions without `depthwise` or
+            `transpose` in the layer's name, by which an optimizer knows them.
 
     Raises:
         ValueError: For an argument out of range; on use, for axes that the

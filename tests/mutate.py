@@ -28,7 +28,7 @@ TESTS = {
     "optimizers": ("golden", "optimizers", "healing", "checks"),
     "base_optimizer": (
         *("golden", "optimizers", "healing", "keras_features"),
-        "target_density",
+        *("target_density", "checks"),
     ),
 }
 OTHER = {

@@ -615,11 +615,40 @@ def test_recurrent_layers_are_left_whole_and_their_state_alone():
     lstm = layers.LSTM(5, stateful=True)
     model = keras.Model(x, layers.Dense(2)(lstm(y)))
     kill(model.get_layer("read"), [1])
-    before = [array(v) for v in model.non_trainable_variables]
+    given = np.random.default_rng(0).normal(size=(2, 4, 3))
+    model(given)
+    before = [array(v).copy() for v in lstm.states]
+    assert np.abs(before[0]).max() > 0.01
     small = kb.compact(model)
     assert small.get_layer("read").units == 6
-    after = [array(v) for v in model.non_trainable_variables]
-    np.testing.assert_array_equal(np.stack(after), np.stack(before))
+    twin = small.get_layer(lstm.name)
+    for now in (lstm.states, twin.states):
+        np.testing.assert_array_equal([array(v) for v in now], before)
+    assert_same(model, small, batch=2)
+
+
+def test_a_compact_model_that_is_wrong_is_not_given_out(monkeypatch):
+    lstm = layers.LSTM(5, stateful=True, name="lstm")
+    x = keras.Input((4, 3), batch_size=2)
+    model = keras.Model(x, layers.Dense(2)(lstm(x)))
+    monkeypatch.setattr(
+        keras.layers.LSTM, "set_weights", lambda self, values: None
+    )
+    with pytest.raises(RuntimeError, match="whose outputs differ by"):
+        kb.compact(model)
+
+
+def test_an_initializer_may_be_a_function():
+    def halves(shape, dtype=None):
+        return keras.ops.full(shape, 0.5, dtype)
+
+    keras.saving.register_keras_serializable("ours")(halves)
+    dense = layers.Dense(5, "relu", kernel_initializer=halves)
+    model = chain(dense, layers.Dense(2), shape=(4,))
+    kill(dense, [0, 3])
+    small = kb.compact(model)
+    assert small.layers[0].units == 3
+    assert_same(model, small)
 
 
 def test_attention_scores_are_of_all_heads():

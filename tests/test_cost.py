@@ -89,6 +89,8 @@ def test_einsum_and_attention():
     attention = layers.MultiHeadAttention(2, 4)
     made = _layer(attention, (10, 8), value=value, key=key)
     assert made == (2 * 10 + 2 * 50) * projection
+    over_images = layers.MultiHeadAttention(2, 4, attention_axes=(1, 2))
+    assert _layer(over_images, (6, 7, 8), (6, 7, 8)) == 4 * 42 * projection
     grouped = layers.GroupQueryAttention(4, 4, 2)
     wanted = 2 * 10 * 8 * 16 + 2 * 50 * 8 * 8
     assert _layer(grouped, (10, 8), (50, 8)) == wanted

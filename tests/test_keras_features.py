@@ -418,6 +418,33 @@ class TestResuming:
             ):
                 np.testing.assert_array_equal(a, b, err_msg=path)
 
+    def test_a_frozen_support_stays_frozen(self, tmp_path):
+        model = compiled(kb.AdaBreg(0.05, 0.01))
+        kb.sparsify(model, 0.4, seed=1)
+        model.optimizer.freeze_support()
+        train(model, 2)
+        supports = [w != 0 for w in model.get_weights()[::2]]
+        model.save(tmp_path / "a.keras")
+        again = keras.models.load_model(tmp_path / "a.keras")
+        assert again.optimizer.support_is_frozen
+        train(again, 5)
+        for support, weights in zip(
+            supports, again.get_weights()[::2], strict=True
+        ):
+            np.testing.assert_array_equal(weights != 0, support)
+
+    def test_a_dict_of_regularizers_can_be_read_from_hdf5(self, tmp_path):
+        model = mlp()
+        optimizer = kb.AdaBreg(0.05, {"kernel": 0.01})
+        # as a name Keras cannot read it from this format
+        model.compile(optimizer, keras.losses.MeanSquaredError())
+        train(model, 2)
+        model.save(tmp_path / "a.h5")
+        again = keras.models.load_model(tmp_path / "a.h5")
+        assert again.optimizer.get_config() == optimizer.get_config()
+        for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
+            np.testing.assert_array_equal(a, b)
+
     @three_optimizers
     def test_after_a_crash(self, make, tmp_path):
         class Crash(keras.callbacks.Callback):
@@ -468,6 +495,7 @@ class TestResuming:
 
 
 MIRRORED = """
+import sys
 import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
@@ -497,10 +525,18 @@ for name, (make, extra) in cases.items():
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
         np.testing.assert_array_equal(a == 0, b == 0, err_msg=name)
     print(name)
+double.save(sys.argv[1])
+with strategy.scope():
+    again = keras.models.load_model(sys.argv[1])
+for model in (double, again):
+    train(model, 2)
+for a, b in zip(double.get_weights(), again.get_weights(), strict=True):
+    np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+print("loaded")
 """
 
 
 @pytest.mark.tensorflow
-def test_two_devices_equal_one():
-    names = _in_fresh_process(MIRRORED).split()
-    assert names == ["nesterov", "average", "decay"]
+def test_two_devices_equal_one(tmp_path):
+    names = _in_fresh_process(MIRRORED, tmp_path / "a.keras").split()
+    assert names == ["nesterov", "average", "decay", "loaded"]

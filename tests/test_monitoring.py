@@ -1,5 +1,6 @@
 """What a training is seen to do: logs, warnings, histograms, pictures."""
 
+import copy
 import importlib.util
 import io
 import itertools
@@ -297,6 +298,7 @@ def test_histograms_reach_tensorboard(tmp_path):
     assert tags == {f"{k}/{p}" for k in ("dual", "weights") for p in paths}
     steps = [e.step for e in events.Tensors("dual/net/hidden/kernel")]
     assert steps == [0, 2]
+    assert copy.deepcopy(board).log_dir == tmp_path  # as tuners do
     with pytest.raises(ValueError, match="`every` must be 1 or greater"):
         kb.callbacks.SparsityBoard(tmp_path, every=0)
 

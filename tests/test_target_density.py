@@ -297,6 +297,43 @@ class TestRethreshold:
             model.optimizer.rethreshold(entry, -1.0)
 
 
+def test_another_fit_counts_its_own_steps():
+    def batches(steps):
+        x, y = load("digits").x_train, load("digits").y_train
+        for i in range(0, 8 * steps, 8):
+            yield x[i : i + 8], y[i : i + 8]
+
+    class AtStep30(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 29:
+                densities.append(kb.density(self.model))
+
+    densities = []
+    callback = TargetDensity(0.1, every=1)
+    for steps in (10, 40):  # which Keras does not know before the end
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        callbacks = [callback, AtStep30()]
+        model.fit(batches(steps), verbose=0, callbacks=callbacks)
+        assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+    assert densities == [pytest.approx(1.0, abs=0.01)]
+
+
+def test_an_average_is_where_the_weights_are():
+    model = perceptron(kb.AdaBreg(0.01, 1.0, use_ema=True, ema_momentum=0.9))
+    fit(model, [TargetDensity(0.1, freeze=0)])
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
+def test_feedback_finds_its_way_from_a_strength_of_0():
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    model.optimizer.build(model.trainable_variables)
+    model.optimizer.set_lambda(0.0)
+    callbacks = [TargetDensity(0.1, "feedback", every=1), SparsityLogger()]
+    history = fit(model, callbacks, epochs=8).history
+    assert history["density"][2] < 0.6
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
 @pytest.mark.parametrize("crash_at", (2, 5), ids=("ramp", "frozen"))
 @pytest.mark.parametrize("method", ("exact", "feedback"))
 def test_goes_on_after_a_crash(crash_at, method, tmp_path):

@@ -36,36 +36,42 @@ class SparsityBoard(keras.callbacks.Callback):
         super().__init__()
         self.log_dir = check_path("log_dir", log_dir)
         self.every = check_integer("every", every, 1)
-        try:
-            import tensorflow as tf
-        except ImportError as error:
-            raise ImportError(
-                "SparsityBoard writes by TensorFlow, as Keras' TensorBoard "
-                "does: `pip install tensorflow`. `SparsityLogger` needs none."
-            ) from error
-        self._summary = tf.summary
+        _summary()
         self._writer: Any = None
 
     def on_train_begin(self, logs=None):
         folder = self.log_dir / "sparsity"
         folder.mkdir(parents=True, exist_ok=True)  # says what is in the way
-        self._writer = self._summary.create_file_writer(str(folder))
+        self._writer = _summary().create_file_writer(str(folder))
 
     def on_epoch_end(self, epoch, logs=None):
         if epoch % self.every:
             return
+        summary = _summary()
         with self._writer.as_default(step=epoch):
             for entry in regularized(self.model):
                 weights = keras.ops.convert_to_numpy(entry.variable)
                 on = weights[weights != 0].astype("float32")
-                self._summary.histogram(f"weights/{entry.name}", on)
+                summary.histogram(f"weights/{entry.name}", on)
                 lam = number(entry.lam)
                 if entry.dual is not None and lam:
                     v = keras.ops.convert_to_numpy(entry.dual)
                     scaled = (v / lam).astype("float32")
-                    self._summary.histogram(f"dual/{entry.name}", scaled)
+                    summary.histogram(f"dual/{entry.name}", scaled)
         self._writer.flush()
 
     def on_train_end(self, logs=None):
         self._writer.close()
         self._writer = None
+
+
+def _summary():
+    """TensorFlow's; not kept, since modules cannot be copied as tuners do."""
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "SparsityBoard writes by TensorFlow, as Keras' TensorBoard "
+            "does: `pip install tensorflow`. `SparsityLogger` needs none."
+        ) from error
+    return tf.summary

@@ -53,15 +53,20 @@ class TargetDensity(keras.callbacks.Callback):
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
     `initial_epoch`, from a saved model or by `BackupAndRestore`, goes on as if
-    it had never stopped. When `fit` ends, the support is released.
+    it had never stopped. When `fit` ends, the support is released. Broken off
+    by an error or from the keyboard in its last phase, it leaves the support
+    frozen; another `fit` with this callback releases it, and so does
+    `optimizer.freeze_support(False)`.
 
     Args:
         density: The wanted density d, a float in (0, 1].
         method: `"exact"` or `"feedback"`.
         distribution: `"global"`: one lambda, and layers share the weights as
-            the data asks for. `"uniform"`: every layer gets this density.
-            `"erdos-renyi"`: densities proportional to sum(shape) /
-            prod(shape) of the kernels, small layers being denser.
+            the data asks for. `"uniform"`: every regularized layer gets the
+            same. `"erdos-renyi"`: densities proportional to sum(shape) /
+            prod(shape) of the kernels, small layers being denser. Kernels that
+            are not regularized count with all that they have on, and the
+            others get what is left of `density`, unless `of` says otherwise.
         ramp: Share of training that the ramp takes, in [0, 1]; 0 asks for d
             from the first step on.
         freeze: Share of training on the frozen support at the end, in [0, 1];
@@ -135,7 +140,8 @@ class TargetDensity(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
         self._steered = []
-        self._freeze(False)  # a former fit may have been broken off
+        self._steps = None  # a former fit may have had other data
+        self._freeze(False)  # or have been broken off
         if self.of == "kernels":
             self._begun_at = sparsity.density(self.model)
 
@@ -167,6 +173,8 @@ class TargetDensity(keras.callbacks.Callback):
             self._correct()
 
     def on_epoch_end(self, epoch, logs=None):
+        if self._steps_per_epoch() != self._done:
+            self._is_correct = False  # where training stands is seen only now
         self._steps = self._done
         self._epoch, self._done = epoch + 1, 0
         self._correct()
@@ -229,7 +237,9 @@ class TargetDensity(keras.callbacks.Callback):
             if on == wanted:
                 continue
             hard = self.threshold == "hard"
-            if last or self.method == "exact":
+            # a strength of 0 is 0 by any factor
+            stuck = not all(number(c.entry.lam) for c in scope)
+            if last or stuck or self.method == "exact":
                 _make_exact(scope, wanted, hard)
             else:
                 _feed_back(scope, (on / wanted) ** self.gain, hard)

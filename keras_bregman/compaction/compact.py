@@ -14,7 +14,7 @@ from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
 from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
-from keras_bregman.compaction.piece import Call, Piece, pinned
+from keras_bregman.compaction.piece import Call, Piece, pinned, states_of
 from keras_bregman.compaction.report import CompactionReport, Row, Size
 
 
@@ -212,9 +212,8 @@ def _check_finite(model):
 def _check_same(model, small, samples):
     """Compares the outputs on samples or random inputs."""
     given = random_inputs(model) if samples is None else samples
-    kept = [(v, ops.convert_to_numpy(v)) for v in model.non_trainable_variables]
     try:
-        before, again = (model(given, training=False) for _ in range(2))
+        before, again = (_outputs(model, given) for _ in range(2))
     except Exception as error:
         if samples is not None:
             raise
@@ -223,17 +222,29 @@ def _check_same(model, small, samples):
             "compares it with the smaller model. Pass some of its own as "
             f"`samples`. ({error})"
         ) from error
-    for variable, value in kept:  # as the states of a recurrent layer
-        variable.assign(value)
     if not difference(before, again) <= _tolerance(model):  # it draws lots
         return
-    found = difference(before, small(given, training=False))
+    found = difference(before, _outputs(small, given))
     if not found <= _tolerance(model):
         raise RuntimeError(
             f"compact made a model of '{model.name}' whose outputs differ by "
             f"{found:.1e} of the largest. This is an error in keras_bregman; "
             "please report it with the model's `summary()`."
         )
+
+
+def _outputs(model, given):
+    """A model's outputs; what it remembers of the call is forgotten."""
+    layers = model._flatten_layers()
+    states = [state for layer in layers for state in states_of(layer)]
+    variables = [*model.non_trainable_variables, *states]
+    # copies, as torch shares the memory
+    kept = [(v, np.array(ops.convert_to_numpy(v))) for v in variables]
+    try:
+        return model(given, training=False)
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
 
 
 def _tolerance(model):

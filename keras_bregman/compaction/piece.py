@@ -103,7 +103,9 @@ class Piece:
             raise ValueError(
                 f"Layer '{self.layer.name}' cannot be made a second time: "
                 f"{type(self.layer).__name__}.from_config(get_config()) "
-                f"fails. Complete its `get_config`. ({error})"
+                "fails. Complete its `get_config`, and register what is your "
+                "own in it by `keras.saving.register_keras_serializable`. "
+                f"({error})"
             ) from error
 
     def fill(self, layer) -> None:
@@ -120,6 +122,10 @@ class Piece:
                 new.set_vocabulary(words)
             if hasattr(new, "finalize_state"):  # Normalization, once adapted
                 new.finalize_state()
+            for state, value in zip(
+                states_of(new), states_of(old), strict=True
+            ):
+                state.assign(value)
 
     def _config(self):
         return self.layer.get_config()
@@ -135,7 +141,17 @@ def pinned(tensor) -> Channels | None:
 def _holds_array(initializer):
     """Whether a config is that of a `Constant` of one value per weight."""
     config = initializer.get("config") if isinstance(initializer, dict) else {}
-    return not isinstance((config or {}).get("value", 0), (int, float))
+    if not isinstance(config, dict):  # a function's name
+        return False
+    return not isinstance(config.get("value", 0), (int, float))
+
+
+def states_of(layer) -> list[keras.Variable]:
+    """What a stateful recurrent layer remembers; Keras lists it nowhere."""
+    if not getattr(layer, "stateful", False):
+        return []
+    states = keras.tree.flatten(getattr(layer, "states", None) or [])
+    return [state for state in states if isinstance(state, keras.Variable)]
 
 
 def is_layer(thing):
