@@ -102,6 +102,22 @@ def test_every_argument_that_is_wrong_is_named(name):
         assert len(str(caught.value)) < 1500
 
 
+@pytest.mark.parametrize(
+    "kind",
+    (
+        regularizers.L1,
+        regularizers.NonNegativeL1,
+        regularizers.GroupLasso,
+        regularizers.SparseGroupLasso,
+    ),
+)
+@pytest.mark.parametrize("what", ("value", "prox", "critical", "subgradient"))
+def test_what_is_regularized_is_a_tensor(kind, what):
+    for odd in (None, "x", [1.0], np.array(["a"]), np.array([[1, 2], [3, 4]])):
+        with pytest.raises(ValueError, match="`x` must be a tensor of floats"):
+            getattr(kind(1), what)(odd)
+
+
 @pytest.mark.parametrize("path", [None, 3, b"x", "a\0b", "\ud800", ["a"]])
 @pytest.mark.parametrize(
     "call",
