@@ -365,9 +365,7 @@ def _norm(x, axes):
 
 
 def _group_threshold(x, axes, threshold):
-    norm = _norm(x, axes)
-    scale = 1 - _divide(threshold * ops.ones_like(norm), norm)
-    return x * ops.where(norm >= threshold, scale, 0.0)
+    return x * ops.relu(1 - _divide(threshold, _norm(x, axes)))
 
 
 def _inside(v, excess, axes):

@@ -213,6 +213,15 @@ def test_an_entry_is_0_from_its_critical_strength_on(kind, data):
             assert (below[critical == lam] != 0).all()
 
 
+def test_the_critical_strength_of_groups_of_one():
+    # of which J is lam |x|, however it is shared between the two norms
+    x = np.array([[2.0, -3.0], [0.0, 0.5]], "float32")
+    for alpha in (0.0, 0.25, 0.5, 1.0):
+        regularizer = regularizers.SparseGroupLasso(1, "kernel", alpha)
+        found = to_numpy(regularizer.critical(to_tensor(x)))
+        np.testing.assert_allclose(found, np.abs(x), rtol=1e-5)
+
+
 @every_kind
 @checked
 @given(data=st.data())
