@@ -299,6 +299,7 @@ def _compact(
     units: tuple[float, ...],
     widths: tuple[float, ...],
     singles: dict[str, Any],
+    rates: tuple[float, ...] = (),
     **changes: Any,
 ) -> tuple[Recipe, ...]:
     """A dense network, narrower ones, and sparse ones to be compacted.
@@ -308,11 +309,17 @@ def _compact(
         units: Densities at which whole units are left.
         widths: Of narrower dense ones, as shares of its own.
         singles: Changes for one of which single weights are left.
+        rates: Further learning rates for the dense ones.
         **changes: To those of which units are left.
     """
-    narrow = (
+    narrow = [
         base.changed(label=f"Adam, width {w:g}", width=w * base.width)
         for w in widths
+    ]
+    faster = (
+        dense.changed(label=f"{dense.label}, tau {rate:g}", learning_rate=rate)
+        for rate in rates
+        for dense in (base, *narrow)
     )
     whole = (
         base.changed(
@@ -322,7 +329,8 @@ def _compact(
         )
         for d in units
     )
-    return (base, *narrow, *whole, base.changed(optimizer="AdaBreg", **singles))
+    single = base.changed(optimizer="AdaBreg", **singles)
+    return (base, *narrow, *faster, *whole, single)
 
 
 EXPERIMENTS = {
@@ -510,8 +518,11 @@ EXPERIMENTS = {
                         "lam": 1.0,
                         "learning_rate": 3e-3,
                     },
-                    # 10 epochs leave time to choose the units, not to change
-                    # one's mind
+                    # in 10 epochs dense networks, too, learn more at the rate
+                    # of the sparse ones
+                    rates=(3e-3,),
+                    # which leave time to choose the units, not to change one's
+                    # mind
                     ramp=0.2,
                     freeze=0.8,
                     steering={"distribution": "uniform", "threshold": "hard"},
