@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,7 +65,16 @@ def choose(regularizer, paths):
         ValueError: If an expression takes no path.
     """
     if not isinstance(regularizer, Mapping):
-        return [regularizer if is_kernel(path) else None for path in paths]
+        kernels = [is_kernel(path) for path in paths]
+        if regularizer is not None and paths and not any(kernels):
+            warnings.warn(
+                f"`regularizer` {regularizer!r} takes variables whose path "
+                "ends in kernel, and there is none: nothing will be sparse. "
+                "Name others by regular expressions, as {'lora_kernel': 1.0}. "
+                f"The paths are {paths}",
+                stacklevel=4,
+            )
+        return [regularizer if it_is else None for it_is in kernels]
     taken = [
         next((e for e in regularizer if re.search(e, path)), None)
         for path in paths

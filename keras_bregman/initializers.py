@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from keras_bregman._checks import (
@@ -75,8 +76,9 @@ def sparsify(
             or greater. `None` leaves biases as they are.
 
     Raises:
-        ValueError: If the model is not built or holds no kernel, for an
-            argument out of range, or for an expression that takes no kernel.
+        ValueError: If the model is not built, holds no kernel or one of
+            integers, for an argument out of range, or for an expression that
+            takes no kernel.
 
     Reference: Bungert et al., "A Bregman Learning Framework for Sparse Neural
     Networks", JMLR 23(192), 2022, section 4.1.
@@ -128,6 +130,14 @@ def _densities(density, found):
                 chosen.append((kernel, share))
                 taken.add(expression)
                 break
+    for kernel, _ in chosen:
+        dtype = keras.backend.standardize_dtype(kernel.variable.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                f"`model` has a kernel of integers, '{kernel.path}' of "
+                f"{dtype}, as `quantize` makes them. Train sparse first, and "
+                "quantize what is trained."
+            )
     for expression in by_expression:
         if expression not in taken:
             raise ValueError(

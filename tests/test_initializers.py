@@ -356,3 +356,10 @@ def test_models_that_cannot_be_drawn():
     model = keras.Sequential([keras.Input((8,)), layers.Embedding(9, 3)])
     with pytest.raises(ValueError, match=re.escape("embedding/embeddings")):
         sparsify(model, 0.1)
+
+
+def test_quantized_kernels_are_refused():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3)])
+    model.quantize("int8")
+    with pytest.raises(ValueError, match=r"`model` has a kernel of integers"):
+        sparsify(model, 0.1)

@@ -1,6 +1,7 @@
 """The optimizers' arithmetic, their arguments and their choice of variables."""
 
 import math
+import warnings
 from functools import partial
 
 import keras
@@ -586,3 +587,13 @@ class TestBadArguments:
     def test_an_unknown_argument(self):
         with pytest.raises(ValueError, match="lambda_"):
             kb.LinBreg(0.1, lambda_=0.1)
+
+
+def test_a_regularizer_that_takes_nothing_warns():
+    weight = keras.Variable(np.ones((2, 3), "float32"), name="w")
+    with pytest.warns(UserWarning, match=r"nothing will be sparse.*'w'"):
+        kb.AdaBreg(regularizer=1.0).build([weight])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kb.AdaBreg(regularizer=None).build([weight])
+        kb.AdaBreg(regularizer={"w": 1.0}).build([weight])

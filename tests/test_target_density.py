@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 
 import keras
 import numpy as np
@@ -310,12 +311,30 @@ def test_another_fit_counts_its_own_steps():
 
     densities = []
     callback = TargetDensity(0.1, every=1)
+    too_short = r"does not know how long.*`steps_per_epoch`"
     for steps in (10, 40):  # which Keras does not know before the end
         model = perceptron(kb.AdaBreg(0.003, 1.0))
         callbacks = [callback, AtStep30()]
-        model.fit(batches(steps), verbose=0, callbacks=callbacks)
+        with pytest.warns(UserWarning, match=too_short):
+            model.fit(batches(steps), verbose=0, callbacks=callbacks)
         assert kb.density(model) == pytest.approx(0.1, rel=0.02)
     assert densities == [pytest.approx(1.0, abs=0.01)]
+
+
+def test_an_end_before_the_density_is_reached_is_told():
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    with pytest.warns(UserWarning, match="before the density was reached"):
+        fit(model, [TargetDensity(0.05), Stop()])
+    # a third of training is two thirds of the ramp
+    assert kb.density(model) == pytest.approx(0.05 + 0.95 / 27, rel=0.02)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(model, [TargetDensity(0.05)], initial_epoch=2)
+    assert kb.density(model) == pytest.approx(0.05, rel=0.02)
 
 
 def test_an_average_is_where_the_weights_are():

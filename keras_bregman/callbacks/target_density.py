@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import NamedTuple
 
 import keras
@@ -147,6 +148,16 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._training = False
+        if self._steered and not (self._is_last() and self._is_reached()):
+            warnings.warn(
+                "Training ended before the density was reached: "
+                f"{sparsity.density(self.model, self.of):.3g}, not "
+                f"{self.density:.3g}. What stops it early or restores the "
+                "best epoch has to wait, as EarlyStopping does with "
+                "`start_from_epoch`; to go on, call `fit` with "
+                "`initial_epoch`.",
+                stacklevel=2,
+            )
         self._freeze(False)
         self._steered = []
 
@@ -194,7 +205,10 @@ class TargetDensity(keras.callbacks.Callback):
             raise ValueError(
                 "TargetDensity needs LinBreg or AdaBreg with a regularized "
                 "variable. Received: "
-                f"{[type(o).__name__ for o in optimizers] or 'neither'}"
+                f"{[type(o).__name__ for o in optimizers] or 'neither'}. "
+                "`regularizer=1.0` takes variables whose path ends in kernel; "
+                "for others give a dict, as {'lora_kernel': 1.0}, and "
+                "of='regularized'."
             )
         for entry in regularized:
             if not entry.shrink.regularizer.lam:
@@ -202,6 +216,13 @@ class TargetDensity(keras.callbacks.Callback):
                     "TargetDensity needs strengths greater than 0, relative "
                     f"to which it sets them; that of '{entry.name}' is 0."
                 )
+        if not self._steps_per_epoch():
+            warnings.warn(
+                "TargetDensity does not know how long the first epoch is, and "
+                "leads the density nowhere before its end. Give `fit` "
+                "`steps_per_epoch`, or data with a length.",
+                stacklevel=2,
+            )
         self._checked = True
         self._steered = optimizers
         if self.of == "regularized":  # of which nothing was known before
