@@ -111,11 +111,17 @@ def test_every_argument_that_is_wrong_is_named(name):
         regularizers.SparseGroupLasso,
     ),
 )
-@pytest.mark.parametrize("what", ("value", "prox", "critical", "subgradient"))
-def test_what_is_regularized_is_a_tensor(kind, what):
+@pytest.mark.parametrize(
+    ("what", "others"),
+    [
+        *((name, ()) for name in ("value", "prox", "critical", "subgradient")),
+        ("project", (ONES,)),
+    ],
+)
+def test_what_is_regularized_is_a_tensor(kind, what, others):
     for odd in (None, "x", [1.0], np.array(["a"]), np.array([[1, 2], [3, 4]])):
         with pytest.raises(ValueError, match="`x` must be a tensor of floats"):
-            getattr(kind(1), what)(odd)
+            getattr(kind(1), what)(odd, *others)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"x", "a\0b", "\ud800", ["a"]])

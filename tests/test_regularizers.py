@@ -670,3 +670,10 @@ def test_get_of_something_else(identifier, reason):
         regularizers.get(identifier)
     assert reason in str(error.value)
     assert repr(identifier) in str(error.value)
+
+
+@pytest.mark.parametrize("groups", [(2,), (-3,), (0, 2), (0, 0)])
+def test_axes_that_a_matrix_does_not_have(groups):
+    x = to_tensor(np.ones((2, 3), "float32"))
+    with pytest.raises(ValueError, match="`groups` must name axes"):
+        regularizers.GroupLasso(1.0, groups).prox(x)
