@@ -664,11 +664,15 @@ def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
         return {what: measured for what, _, measured, _ in table.rows}
 
     assert set(rows().values()) == {"not measured yet"}
+    results.save({"suite": []}, tmp_path / "bench" / "quick.json")
+    assert rows()["Lines that these run"] == "not measured yet"
     tests = {"passed": 1200, "failed": 0, "skipped": 3, "seconds": 90.0}
     found = {
         "suite": {"suite": [tests, tests]},
-        "quick": {"suite": [{**tests, "failed": 2}]},
-        "coverage": {"suite": [tests], "coverage": {"percent": 97.64}},
+        "quick": {
+            "suite": [{**tests, "failed": 2}],
+            "coverage": {"percent": 97.64},
+        },
         "mutation": {"possible": 500, "tried": 40, "left": ["a fault"]},
         "fuzz": {
             **{"returned": 900, "refused": 200, "minutes": 30.0},
@@ -695,7 +699,7 @@ def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
     assert rows() == {
         "Tests, every backend": "2,400 in 3.0 min",
         "Tests, `make test`": "1,200 in 1.5 min, 2 failed",
-        "Lines of keras_bregman run": "97.6 %",
+        "Lines that these run": "97.6 %",
         "Faults noticed": "98 % (39 of 40, of 500 possible)",
         "Wrong calls": "4 in 1,100 calls, 30 min",
         "Import, on tensorflow": "not measured yet",

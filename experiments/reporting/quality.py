@@ -21,7 +21,7 @@ def build(archive: Archive) -> Table:
     found = [
         ("Tests, every backend", "suite", "under 20 min", _tests),
         ("Tests, `make test`", "quick", "under 10 min", _tests),
-        ("Lines of keras_bregman run", "coverage", "95 %", _coverage),
+        ("Lines that these run", "quick", "95 %", _coverage),
         ("Faults noticed", "mutation", "90 %", _mutation),
         ("Wrong calls", "fuzz", "0 broken contracts", _fuzz),
         *(
@@ -52,6 +52,8 @@ def _tests(result):
 
 
 def _coverage(result):
+    if "coverage" not in result:
+        return "not measured yet"
     return f"{result['coverage']['percent']:.1f} %"
 
 
