@@ -205,7 +205,7 @@ def main():
         seconds[name] = time.monotonic() - start
     left = []
     for name, i, line, what in todo:
-        if passes(name, i, limit=int(10 * seconds[name]) + 60):
+        if passes(name, i, limit=int(3 * seconds[name]) + 60):
             left.append(f"{name}.py:{line}: {what}")
             print(left[-1], flush=True)
     print(f"{len(todo) - len(left)} of {len(todo)} noticed")
