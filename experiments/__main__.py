@@ -13,7 +13,7 @@ from experiments import search
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import NAMES, DatasetUnavailable
 from experiments.recipes import MODELS, parse_change
-from experiments.results import RESULTS, ROOT
+from experiments.results import RESULTS, ROOT, add_out
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -210,12 +210,7 @@ def _parser() -> argparse.ArgumentParser:
         "--times", type=_positive, default=20, help="kills of each process"
     )
     soak.add_argument("--seed", type=_seed, default=0, help="of the moments")
-    soak.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=ROOT / "build" / "soak.json",
-        help="result file (default: build/soak.json)",
-    )
+    add_out(soak, "soak")
     soak.set_defaults(run=_soak)
     publish = commands.add_parser(
         "publish",

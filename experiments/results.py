@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import importlib.metadata
 import json
@@ -61,6 +62,16 @@ def read(path: pathlib.Path) -> dict[str, Any]:
         ) from error
     del result["format"]
     return result
+
+
+def add_out(parser: argparse.ArgumentParser, name: str) -> None:
+    """Lets a command be told where to write the result that it always does."""
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=ROOT / "build" / f"{name}.json",
+        help=f"result file (default: build/{name}.json)",
+    )
 
 
 def finite(number: float) -> float | None:

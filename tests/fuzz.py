@@ -29,6 +29,8 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+from experiments import results  # noqa: E402
+
 LIMIT = 120.0  # seconds for a call, on a machine that does much else
 REFUSALS = (
     *(ValueError, TypeError, ImportError),
@@ -160,12 +162,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first case")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--only", default="", help="part of a name")
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=ROOT / "build" / "fuzz.json",
-        help="result file (default: build/fuzz.json)",
-    )
+    results.add_out(parser, "fuzz")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:
@@ -180,8 +177,6 @@ def main() -> int:
         f"broke the contract, in {len(found['findings'])} ways"
     )
     asked = {"minutes": options.minutes, "seed": options.seed}
-    from experiments import results
-
     results.save({**found, **asked, **results.provenance()}, options.out)
     return 1 if found["findings"] else 0
 

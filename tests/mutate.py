@@ -21,6 +21,9 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+from experiments import results  # noqa: E402
+
 # the tests of each module, the likeliest to fail first
 TESTS = {
     "kernels": ("kernels", "optimizers"),
@@ -176,12 +179,7 @@ def main():
     parser.add_argument("--sample", type=int, help="try so many faults only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modules", nargs="+", default=list(TESTS))
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=ROOT / "build" / "mutation.json",
-        help="result file (default: build/mutation.json)",
-    )
+    results.add_out(parser, "mutation")
     options = parser.parse_args()
     todo = [
         (name, i, line, what)
@@ -194,7 +192,6 @@ def main():
         todo = random.Random(options.seed).sample(todo, options.sample)
         print(f"{len(todo)} of them, chosen by seed {options.seed}")
 
-    sys.path.insert(0, str(ROOT))
     import keras  # noqa: F401  once for all, before the processes are forked
 
     seconds = {}
@@ -209,8 +206,6 @@ def main():
             left.append(f"{name}.py:{line}: {what}")
             print(left[-1], flush=True)
     print(f"{len(todo) - len(left)} of {len(todo)} noticed")
-    from experiments import results
-
     result = {
         "possible": possible,
         "tried": len(todo),

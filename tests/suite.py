@@ -21,6 +21,8 @@ import xml.etree.ElementTree as ElementTree
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
+from experiments import results  # noqa: E402
+
 BUILD = ROOT / "build" / "suite"
 _PYTEST = [sys.executable, "-m", "pytest", "-q", "-n=auto", "--dist=worksteal"]
 _COVERAGE = [sys.executable, "-m", "coverage"]
@@ -94,12 +96,7 @@ def main():
     parser.add_argument("--backends", nargs="+", default=["tensorflow"])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--coverage", action="store_true")
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=ROOT / "build" / "suite.json",
-        help="result file (default: build/suite.json)",
-    )
+    results.add_out(parser, "suite")
     options = parser.parse_args()
 
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -119,8 +116,6 @@ def main():
         status, result["coverage"] = covered()
 
     os.environ["KERAS_BACKEND"] = options.backends[0]
-    from experiments import results
-
     results.save({**result, **results.provenance()}, options.out)
     total = sum(row["seconds"] for row in result["suite"])
     print(f"{total / 60:.1f} minutes in all; {options.out}")

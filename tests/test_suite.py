@@ -9,7 +9,7 @@ from experiments import results
 
 pytestmark = pytest.mark.once
 
-# a package whose tests have every outcome, and run two of its three lines
+# a package whose tests have every outcome, and run three of its four lines
 TESTS = """
 import os
 import pytest

@@ -258,9 +258,9 @@ class TargetDensity(keras.callbacks.Callback):
             if on == wanted:
                 continue
             hard = self.threshold == "hard"
+            exact = last or self.method == "exact"
             # a strength of 0 is 0 by any factor
-            stuck = not all(number(c.entry.lam) for c in scope)
-            if last or stuck or self.method == "exact":
+            if exact or not all(number(c.entry.lam) for c in scope):
                 _make_exact(scope, wanted, hard)
             else:
                 _feed_back(scope, (on / wanted) ** self.gain, hard)
