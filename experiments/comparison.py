@@ -166,26 +166,32 @@ CONVNET_METHODS = (
 # 5e-4 wherever it is published: 5e-3 in Keras, where momentum does not multiply
 # it by ten. Settings are published ones and first guesses: no trials were made.
 _DECAYS = tuple({"weight_decay": x} for x in (2e-4, 5e-4, 1e-3))
-_ADABREG, _, _PRUNING, _ = CONVNET_METHODS
+CIFAR_SGD = {**_SGD, "options": {"weight_decay": 5e-3}}
+_CIFAR_TAUS = (0.05, 0.1, 0.2)
+CIFAR_LINBREG = Method(
+    "LinBreg",
+    {
+        "optimizer": "LinBreg",
+        "lam": 1.0,
+        "ramp": 0.4,
+        "warmup": 0.05,
+    },
+    {"learning_rate": (0.5, 1.0), "options": _DECAYS},
+    (0.5, {"weight_decay": 1e-3}),
+)
 CIFAR_METHODS = (
-    _ADABREG,
+    CONVNET_METHODS[0],
+    CIFAR_LINBREG,
     Method(
-        "LinBreg momentum",
-        {
-            "optimizer": "LinBreg",
-            "momentum": 0.9,
-            "lam": 1.0,
-            "ramp": 0.4,
-            "warmup": 0.05,
-        },
-        {"learning_rate": (0.5, 1.0), "options": _DECAYS},
-        (0.5, {"weight_decay": 1e-3}),
+        "Pruning",
+        {**CIFAR_SGD, "method": "pruning"},
+        {"learning_rate": _CIFAR_TAUS, "steering": _ENDS},
+        (0.1, {"end": 0.5}),
     ),
-    _PRUNING,
     Method(
         "RigL",
-        {**_SGD, "method": "rigl", "options": {"weight_decay": 5e-3}},
-        {"learning_rate": (0.05, 0.1, 0.2), "steering": _FRACTIONS},
+        {**CIFAR_SGD, "method": "rigl"},
+        {"learning_rate": _CIFAR_TAUS, "steering": _FRACTIONS},
         (0.1, {"fraction": 0.3}),
     ),
 )
