@@ -22,7 +22,7 @@ from keras_bregman._checks import (
     shown,
 )
 from keras_bregman._fusion import densify, fuse
-from keras_bregman._numbers import number
+from keras_bregman._numbers import number, numbers
 from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import numbered, path_of
@@ -448,9 +448,10 @@ def check_finite(variables) -> None:
     Args:
         variables: `keras.Variable`s.
     """
-    for variable in variables:
-        value = ops.convert_to_tensor(variable)
-        if not bool(ops.all(ops.isfinite(value))):
+    values = (ops.convert_to_tensor(v) for v in variables)
+    finite = numbers(ops.all(ops.isfinite(value)) for value in values)
+    for variable, good in zip(variables, finite, strict=True):
+        if not good:
             raise FloatingPointError(
                 f"'{path_of(variable)}' holds NaN or infinite weights, from a "
                 "loss or gradient that was not finite. Check the data for "

@@ -298,6 +298,8 @@ class SparseGroupLasso(GroupLasso):
         box, ball = self.alpha, (1 - self.alpha) * weight
         if ball == 0:
             return ops.abs(x)
+        if box == 0:
+            return super().critical(x, layout)
         # lam at which the group goes: the excess over the ball falls with lam
         low = ops.zeros_like(_norm(x, axes))
         high = _norm(x, axes) / ball
@@ -306,7 +308,7 @@ class SparseGroupLasso(GroupLasso):
             stays = _norm(_soft_threshold(x, box * lam), axes) > ball * lam
             low, high = ops.where(stays, lam, low), ops.where(stays, high, lam)
         group = high * (1 + _hair(x))
-        single = ops.abs(x) / box if box else group
+        single = ops.abs(x) / box
         return ops.where(x != 0, ops.where(single < group, single, group), 0.0)
 
     def get_config(self):

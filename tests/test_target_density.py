@@ -86,6 +86,37 @@ def test_a_gpu_finds_the_strength_that_a_cpu_finds(monkeypatch):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("distribution", ("global", "uniform"))
+def test_a_gpu_is_asked_as_often_for_many_layers(distribution, monkeypatch):
+    asked, by_correction = [], []
+    convert, correct = keras.ops.convert_to_numpy, TargetDensity._correct
+
+    def counted(self):
+        asked.clear()
+        correct(self)
+        by_correction.append(len(asked))
+
+    monkeypatch.setattr(target_density, "_is_on_cpu", lambda tensor: False)
+    monkeypatch.setattr(
+        "keras_bregman._numbers.ops.convert_to_numpy",
+        lambda x: asked.append(x) or convert(x),
+    )
+    monkeypatch.setattr(TargetDensity, "_correct", counted)
+    most = []
+    for layers in (1, 5):
+        start = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255)]
+        hidden = [keras.layers.Dense(20, "relu") for _ in range(layers)]
+        model = keras.Sequential([*start, *hidden, keras.layers.Dense(10)])
+        model.compile(
+            kb.LinBreg(0.1, 1.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        )
+        by_correction.clear()
+        fit(model, [TargetDensity(0.2, distribution=distribution)], epochs=2)
+        most.append(max(by_correction))
+    assert most[0] == most[1] > 0
+
+
 @pytest.mark.once
 @pytest.mark.skipif(
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set"

@@ -16,7 +16,7 @@ from keras_bregman._checks import (
     check_integer,
     check_number,
 )
-from keras_bregman._numbers import number
+from keras_bregman._numbers import number, numbers
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import Regularized, check_finite
@@ -252,18 +252,20 @@ class TargetDensity(keras.callbacks.Callback):
             return
         self._is_correct = True
         last = self._is_last()
-        for scope, wanted in self._scopes():
-            check_finite(c.entry.variable for c in scope)
-            on = sum(c.nonzero for c in scope)
-            if on == wanted:
+        hard = self.threshold == "hard"
+        scopes = self._scopes()
+        check_finite([c.entry.variable for s in scopes for c in s.controlled])
+        exact = []
+        for scope, on in _nonzero(scopes):
+            if on == scope.wanted:
                 continue
-            hard = self.threshold == "hard"
-            exact = last or self.method == "exact"
             # a strength of 0 is 0 by any factor
-            if exact or not all(number(c.entry.lam) for c in scope):
-                _make_exact(scope, wanted, hard)
+            if last or self.method == "exact" or not scope.has_strengths:
+                exact.append(scope)
             else:
-                _feed_back(scope, (on / wanted) ** self.gain, hard)
+                factor = (on / scope.wanted) ** self.gain
+                _feed_back(scope.controlled, factor, hard)
+        _make_exact(exact, hard)
         if last:
             self._freeze()
 
@@ -277,8 +279,8 @@ class TargetDensity(keras.callbacks.Callback):
         if not optimizers or not all(o.built for o in optimizers):
             return False
         return all(
-            abs(sum(c.nonzero for c in scope) - wanted) <= 0.02 * wanted
-            for scope, wanted in self._scopes()
+            abs(on - scope.wanted) <= 0.02 * scope.wanted
+            for scope, on in _nonzero(self._scopes())
         )
 
     def _freeze(self, frozen=True):
@@ -298,7 +300,7 @@ class TargetDensity(keras.callbacks.Callback):
         return self.density + (begun_at - self.density) * left**3
 
     def _scopes(self):
-        """Variables that share a strength, and how many weights they get."""
+        """What shares a strength, and how many weights it gets."""
         by_id = {
             id(entry.variable): _Controlled(optimizer, entry)
             for optimizer in self._optimizers()
@@ -306,7 +308,7 @@ class TargetDensity(keras.callbacks.Callback):
         }
         counted = [k.variable for k in sparsity.counted(self.model, self.of)]
         controlled = [by_id[id(v)] for v in counted if id(v) in by_id]
-        others = sum(_count(v) for v in counted if id(v) not in by_id)
+        others = sum(_counts([v for v in counted if id(v) not in by_id]))
         size = sum(math.prod(v.shape) for v in counted)
         total = round(self._wanted() * size) - others
         if total <= 0:
@@ -317,10 +319,10 @@ class TargetDensity(keras.callbacks.Callback):
                 f"of='regularized'. Received: density={self.density!r}"
             )
         if self.distribution == "global":
-            return [(controlled, total)]
+            return [_Scope(controlled, total)]
         shapes = [tuple(c.entry.variable.shape) for c in controlled]
         wanted = allocate(shapes, total, self.distribution)
-        return [([c], k) for c, k in zip(controlled, wanted, strict=True)]
+        return [_Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]
 
 
 class _Controlled(NamedTuple):
@@ -330,32 +332,60 @@ class _Controlled(NamedTuple):
     entry: Regularized
 
     @property
-    def nonzero(self):
-        return _count(self.entry.variable)
-
-    @property
     def strength(self):
         """The regularizer's own, relative to which the others stand."""
         return self.entry.shrink.regularizer.lam
 
 
-def _count(variable):
-    return int(number(ops.count_nonzero(ops.convert_to_tensor(variable))))
+class _Scope(NamedTuple):
+    """Variables that share a strength, and how many weights they get."""
+
+    controlled: list[_Controlled]
+    wanted: int
+
+    @property
+    def has_strengths(self):
+        return all(number(c.entry.lam) for c in self.controlled)
 
 
-def _make_exact(scope, wanted, hard):
-    """The strength at which `wanted` weights are on."""
-    critical = [c.optimizer.critical_lambda(c.entry) for c in scope]
-    relative = [k / c.strength for k, c in zip(critical, scope, strict=True)]
-    ranked = ops.concatenate([ops.ravel(r) for r in relative])
-    size = math.prod(ranked.shape)
-    # the largest of those that are to be off; 0 if none is
-    factor = 0.0
-    if wanted < size:
-        factor = _order_statistic(ranked, max(0, size - wanted - 1))
-    for k, r, c in zip(critical, relative, scope, strict=True):
-        # which rounding may have put below the last that is to be off
-        last = number(ops.max(ops.where(r <= factor, k, 0.0)))
+def _nonzero(scopes):
+    """Each scope, and how many of its weights are on."""
+    controlled = (c for s in scopes for c in s.controlled)
+    counts = iter(_counts([c.entry.variable for c in controlled]))
+    return [(s, sum(next(counts) for _ in s.controlled)) for s in scopes]
+
+
+def _counts(variables):
+    """How many entries of each are not 0."""
+    values = (ops.convert_to_tensor(v) for v in variables)
+    return numbers(ops.count_nonzero(v) for v in values)
+
+
+def _make_exact(scopes, hard):
+    """The strengths at which the wanted weights are on."""
+    found = []
+    for scope in scopes:
+        critical = [
+            c.optimizer.critical_lambda(c.entry) for c in scope.controlled
+        ]
+        relative = [
+            k / c.strength
+            for k, c in zip(critical, scope.controlled, strict=True)
+        ]
+        found.append((scope.controlled, critical, relative))
+    factors = _largest_off(
+        [relative for _, _, relative in found], [s.wanted for s in scopes]
+    )
+    flat = [
+        (*entry, factor)
+        for entries, factor in zip(found, factors, strict=True)
+        for entry in zip(*entries, strict=True)
+    ]
+    # which rounding may have put below the last that is to be off
+    lasts = numbers(
+        ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
+    )
+    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
         lam = max(factor * c.strength, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
             raise FloatingPointError(
@@ -366,14 +396,29 @@ def _make_exact(scope, wanted, hard):
         c.optimizer.rethreshold(c.entry, lam, hard)
 
 
-def _order_statistic(values, index):
-    """The entry that would have this index if the values were sorted."""
+def _largest_off(relative, wanted):
+    """For each scope, the largest entry but `wanted`; 0 if these are all."""
+    ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
+    indices = [
+        math.prod(values.shape) - k - 1
+        for values, k in zip(ranked, wanted, strict=True)
+    ]
+    found = _order_statistics(ranked, [max(0, index) for index in indices])
+    return [
+        value if index >= 0 else 0.0
+        for value, index in zip(found, indices, strict=True)
+    ]
+
+
+def _order_statistics(values, indices):
+    """Of each tensor the entry with this index, were it sorted."""
+    pairs = list(zip(values, indices, strict=True))
     # a GPU has sorted before its memory is copied; a CPU selects in a tenth
     # of the time in which it sorts
-    if _is_on_cpu(values):
-        array = ops.convert_to_numpy(values)
-        return float(np.partition(array, index)[index])
-    return number(ops.sort(values)[index])
+    if all(map(_is_on_cpu, values)):
+        arrays = ((ops.convert_to_numpy(v), i) for v, i in pairs)
+        return [float(np.partition(a, i)[i]) for a, i in arrays]
+    return numbers(ops.sort(v)[i] for v, i in pairs)
 
 
 def _is_on_cpu(tensor):
