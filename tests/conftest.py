@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pathlib
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -10,6 +11,13 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # takes all of them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+if os.environ["KERAS_BACKEND"] == "jax":
+    # every test traces a step of its own, but most are one and the same: what
+    # one test, worker or process compiles is there for all others
+    folder = pathlib.Path(__file__).parent.parent / "build" / "compiled"
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import keras
 import pytest

@@ -104,7 +104,11 @@ def test_a_gpu_is_asked_as_often_for_many_layers(distribution, monkeypatch):
     monkeypatch.setattr(TargetDensity, "_correct", counted)
     most = []
     for layers in (1, 5):
-        start = [keras.layers.Flatten(), keras.layers.Rescaling(1 / 255)]
+        start = [
+            keras.Input((8, 8, 1)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Flatten(),
+        ]
         hidden = [keras.layers.Dense(20, "relu") for _ in range(layers)]
         model = keras.Sequential([*start, *hidden, keras.layers.Dense(10)])
         model.compile(

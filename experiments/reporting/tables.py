@@ -18,6 +18,13 @@ from experiments.reporting.published import (
 
 _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
+# of our optimizers, by curve
+_STRONGER = {
+    "curve-lenet": "AdaBreg at",
+    "curve-convnet": "AdaBreg at",
+    "curve-resnet18": "LinBreg at",
+    "curve-vgg16": "LinBreg at",
+}
 
 
 class Table(NamedTuple):
@@ -195,18 +202,17 @@ def digest(archive: Archive) -> str:
     """What has been reached so far, in one plain text table.
 
     The perceptron's experiments and every table, each row at the larger scale
-    that has results, and AdaBreg's curve on LeNet; rows without a result, and
-    the report's settings, are left out.
+    that has results, and the curves of our stronger optimizer; rows without a
+    result, and the report's settings, are left out.
     """
     # with the package comes Keras, which nothing else here needs
     from keras_bregman._table import table
 
-    wanted = ("figure2-4", "figure5-8", *REPORT, "curve-lenet")
     lines, met = [], set()
-    for name in wanted:
+    for name in ("figure2-4", "figure5-8", *REPORT, *_STRONGER):
         for row in _at_best_scale(archive, name):
             key = (EXPERIMENTS[name].family, row.label)
-            if is_curve(name) and not row.label.startswith("AdaBreg"):
+            if not row.label.startswith(_STRONGER.get(name, "")):
                 continue
             if row.results and key not in met:
                 met.add(key)
