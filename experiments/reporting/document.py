@@ -142,7 +142,8 @@ def _table(experiment, archive, scale):
     if tables.is_search(experiment.name):
         return f"{caption}.", tables.by_validation(rows)
     if tables.is_curve(experiment.name):
-        return f"{caption}; test accuracy.", tables.by_density(rows)
+        told = f"{caption}; test accuracy. {experiment.note}".rstrip()
+        return told, tables.by_density(rows)
     return f"{caption}.", tables.build(experiment.name, rows)
 
 
