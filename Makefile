@@ -1,6 +1,6 @@
 # make demo   trains five optimizers from 1 % of the weights and compares them
 # make test   runs the tests of the library on one backend
-# make test-all   on every backend, and the long ones, marked `once`, on the first
+# make test-all   on every backend, and the long ones, marked `once`, on the last
 # make lint   checks style and types
 # make fuzz   calls all there is with nonsense, for MINUTES=30
 # make docs   builds the documentation into build/site

@@ -15,16 +15,19 @@ import os
 import pytest
 from small import double
 
-def test_passes(): assert double(2) == 4
+def test_passes(): assert double(2) == {twice}
 def test_backend(): assert os.environ["KERAS_BACKEND"] in ("jax", "torch")
 @pytest.mark.once
 def test_fails(): assert not {fails}
+@pytest.mark.once
+@pytest.mark.tensorflow
+def test_on_tensorflow(): pass
 @pytest.mark.skip
 def test_skipped(): pass
 """
 PROJECT = """
 [tool.pytest.ini_options]
-markers = ["once: long"]
+markers = ["once: long", "tensorflow: needs it"]
 [tool.coverage.run]
 source = ["small"]
 [tool.coverage.report]
@@ -42,8 +45,10 @@ def double(x):
 def run(tmp_path, monkeypatch):
     """Runs `suite.py` over the small package; the status and the result."""
 
-    def run(*arguments, fails=False, wanted=50):
-        (tmp_path / "test_small.py").write_text(TESTS.format(fails=fails))
+    def run(*arguments, fails=False, twice=4, wanted=50):
+        (tmp_path / "test_small.py").write_text(
+            TESTS.format(fails=fails, twice=twice)
+        )
         (tmp_path / "small.py").write_text(CODE)
         project = tmp_path / "pyproject.toml"
         project.write_text(PROJECT.format(wanted=wanted))
@@ -71,18 +76,21 @@ def counts(result):
     ]
 
 
-def test_the_first_backend_runs_the_long_ones_too(run):
+def test_the_last_backend_runs_the_long_ones_too(run):
     status, result = run(*BOTH)
     assert status == 0
-    assert counts(result) == [("jax", 3, 0, 1), ("torch", 2, 0, 1)]
+    assert counts(result) == [("jax", 3, 0, 1), ("torch", 4, 0, 1)]
     assert all(row["seconds"] > 0 for row in result["suite"])
     assert "coverage" not in result
 
 
 def test_a_failure_is_the_end(run):
-    status, result = run(*BOTH, fails=True)
+    status, result = run(*BOTH, twice=5)
     assert status == 1
     assert counts(result) == [("jax", 2, 1, 1)]
+    status, result = run("--backends", "jax", fails=True)
+    assert status == 1
+    assert counts(result) == [("jax", 3, 1, 1)]
     # quick leaves it out
     status, result = run(*BOTH, "--quick", fails=True)
     assert status == 0
