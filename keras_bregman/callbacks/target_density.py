@@ -397,7 +397,7 @@ def _make_exact(scopes, hard):
 
 
 def _largest_off(relative, wanted):
-    """For each scope, the largest entry but `wanted`; 0 if these are all."""
+    """The largest below the `wanted` largest, by scope; 0 if none is left."""
     ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
     indices = [
         math.prod(values.shape) - k - 1
