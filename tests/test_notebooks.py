@@ -16,10 +16,13 @@ NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PART = """
 import keras
 
-fit = keras.Model.fit
-keras.Model.fit = lambda self, x, y, *further, **named: fit(
-    self, x[:640], y[:640], *further, **named
-)
+def on_part(method):
+    return lambda self, *data, **named: method(
+        self, *(x[:640] if hasattr(x, "shape") else x for x in data), **named
+    )
+
+for name in ("fit", "evaluate", "predict"):
+    setattr(keras.Model, name, on_part(getattr(keras.Model, name)))
 """
 
 
