@@ -418,6 +418,11 @@ class TestResuming:
             ):
                 np.testing.assert_array_equal(a, b, err_msg=path)
 
+    def test_a_config_that_says_nothing_of_the_support(self):
+        config = kb.LinBreg(0.1, 1.0).get_config()
+        del config["frozen"]
+        assert not kb.LinBreg.from_config(config).support_is_frozen
+
     def test_a_frozen_support_stays_frozen(self, tmp_path):
         model = compiled(kb.AdaBreg(0.05, 0.01))
         kb.sparsify(model, 0.4, seed=1)

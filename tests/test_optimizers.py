@@ -597,3 +597,8 @@ def test_a_regularizer_that_takes_nothing_warns():
         warnings.simplefilter("error")
         kb.AdaBreg(regularizer=None).build([weight])
         kb.AdaBreg(regularizer={"w": 1.0}).build([weight])
+
+
+def test_arrays_are_no_variables():
+    with pytest.raises(ValueError, match="`variables` must be a list of"):
+        kb.LinBreg().build([np.zeros((2, 2), "float32")])
