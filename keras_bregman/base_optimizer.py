@@ -446,7 +446,7 @@ def check_finite(variables) -> None:
     """Raises FloatingPointError, naming the first variable not finite.
 
     Args:
-        variables: `keras.Variable`s.
+        variables: A list of `keras.Variable`s.
     """
     values = (ops.convert_to_tensor(v) for v in variables)
     finite = numbers(ops.all(ops.isfinite(value)) for value in values)

@@ -3,11 +3,11 @@
     python tests/suite.py --backends tensorflow jax torch
 
 The last backend runs all tests, the others all but the long ones, marked
-`once`, if these do not need TensorFlow; with `--quick` none runs those. torch
-is the last by default: it compiles nothing, and takes a fifth of the time that
-the others do. With `--coverage` it is counted which lines of keras_bregman they
-run, on all backends together; the status is 1 if these are fewer than
-pyproject.toml wants. A backend whose tests fail is the last that runs.
+`once`, unless these need TensorFlow; with `--quick` none runs those. In
+`make test-all` the last is torch, which compiles nothing. With `--coverage` it
+is counted which lines of keras_bregman they run, on all backends together; the
+status is 1 if these are fewer than pyproject.toml wants. A backend whose tests
+fail is the last that runs.
 """
 
 import argparse

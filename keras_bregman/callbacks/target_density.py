@@ -264,7 +264,7 @@ class TargetDensity(keras.callbacks.Callback):
                 exact.append(scope)
             else:
                 factor = (on / scope.wanted) ** self.gain
-                _feed_back(scope.controlled, factor, hard)
+                _feed_back(scope, factor, hard)
         _make_exact(exact, hard)
         if last:
             self._freeze()
@@ -363,23 +363,15 @@ def _counts(variables):
 
 def _make_exact(scopes, hard):
     """The strengths at which the wanted weights are on."""
-    found = []
-    for scope in scopes:
-        critical = [
-            c.optimizer.critical_lambda(c.entry) for c in scope.controlled
-        ]
-        relative = [
-            k / c.strength
-            for k, c in zip(critical, scope.controlled, strict=True)
-        ]
-        found.append((scope.controlled, critical, relative))
+    found = [[_critical(c) for c in scope.controlled] for scope in scopes]
     factors = _largest_off(
-        [relative for _, _, relative in found], [s.wanted for s in scopes]
+        [[relative for _, _, relative in entries] for entries in found],
+        [scope.wanted for scope in scopes],
     )
     flat = [
         (*entry, factor)
         for entries, factor in zip(found, factors, strict=True)
-        for entry in zip(*entries, strict=True)
+        for entry in entries
     ]
     # which rounding may have put below the last that is to be off
     lasts = numbers(
@@ -394,6 +386,12 @@ def _make_exact(scopes, hard):
                 "`learning_rate` or set `global_clipnorm`."
             )
         c.optimizer.rethreshold(c.entry, lam, hard)
+
+
+def _critical(c):
+    """A variable, its critical strengths, and these relative to its own."""
+    critical = c.optimizer.critical_lambda(c.entry)
+    return c, critical, critical / c.strength
 
 
 def _largest_off(relative, wanted):
@@ -426,6 +424,6 @@ def _is_on_cpu(tensor):
 
 
 def _feed_back(scope, factor, hard):
-    for c in scope:
+    for c in scope.controlled:
         lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
         c.optimizer.rethreshold(c.entry, lam, hard)
