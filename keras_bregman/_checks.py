@@ -120,7 +120,10 @@ def check_layer(name, layer):
 
 
 def check_tensor(name, tensor, like=None):
-    """Raises ValueError unless it is a tensor of floats, and like another."""
+    """The tensor, of an array or variable too.
+
+    Raises ValueError unless it is one of floats, and like another.
+    """
     good = "float" in _dtype(tensor)
     check_all((name, tensor, good, "a tensor of floats"))
     if like is not None:
@@ -128,6 +131,7 @@ def check_tensor(name, tensor, like=None):
         same = tuple(tensor.shape) == tuple(like.shape)
         good = same and _dtype(tensor) == _dtype(like)
         check_all((name, tensor, good, bound))
+    return keras.ops.convert_to_tensor(tensor)
 
 
 def check_scalar(name, value):

@@ -35,8 +35,8 @@ class Regularizer:
     """A convex, positively homogeneous function J of one kernel.
 
     Subclasses give `value`, `prox`, `project` and `critical`. `x` and `v` are
-    float tensors of one kernel's shape, and so are all results but `value`,
-    which is a scalar; dtypes are kept.
+    float tensors or arrays of one kernel's shape; all results are tensors of
+    it but `value`, which is a scalar. Dtypes are kept.
 
     Args:
         lam: Strength lambda, a finite float, 0 or greater. Every method takes
@@ -67,18 +67,15 @@ class Regularizer:
 
     def subgradient(self, x, lam=None, layout: Layout | None = None):
         """The smallest subgradient of J at `x`, its projection of 0."""
-        check_tensor("x", x)
+        x = check_tensor("x", x)
         return self.project(x, ops.zeros_like(x), lam, layout)
 
-    def _lam_for(self, x, v, lam):
-        check_tensor("x", x)
-        check_tensor("v", v, like=x)
-        return self._lam(x, lam)
-
-    def _lam(self, x, lam):
-        check_tensor("x", x)
+    def _taken(self, x, lam, v=None):
+        """`x`, `lam` and, if given, `v`, checked and as tensors."""
+        x = check_tensor("x", x)
         lam = self.lam if lam is None else check_scalar("lam", lam)
-        return ops.convert_to_tensor(lam, dtype=x.dtype)
+        lam = ops.convert_to_tensor(lam, dtype=x.dtype)
+        return (x, lam) if v is None else (x, lam, check_tensor("v", v, like=x))
 
     def get_config(self) -> dict[str, Any]:
         return {"lam": self.lam}
@@ -112,18 +109,19 @@ class L1(Regularizer):
     """
 
     def value(self, x, lam=None, layout=None):
-        return self._lam(x, lam) * ops.sum(ops.abs(x))
+        x, lam = self._taken(x, lam)
+        return lam * ops.sum(ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return _soft_threshold(x, self._lam(x, lam) * _step(step, x))
+        x, lam = self._taken(x, lam)
+        return _soft_threshold(x, lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        lam = self._lam_for(x, v, lam)
+        x, lam, v = self._taken(x, lam, v)
         return ops.where(x != 0, lam * ops.sign(x), _clip(v, lam))
 
     def critical(self, x, layout=None):
-        check_tensor("x", x)
-        return ops.abs(x)
+        return ops.abs(check_tensor("x", x))
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
@@ -140,21 +138,22 @@ class NonNegativeL1(Regularizer):
     """
 
     def value(self, x, lam=None, layout=None):
-        total = self._lam(x, lam) * ops.sum(ops.abs(x))
+        x, lam = self._taken(x, lam)
+        total = lam * ops.sum(ops.abs(x))
         infinite = ops.convert_to_tensor(math.inf, dtype=x.dtype)
         return ops.where(ops.any(x < 0), infinite, total)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        return ops.relu(x - self._lam(x, lam) * _step(step, x))
+        x, lam = self._taken(x, lam)
+        return ops.relu(x - lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        lam = self._lam_for(x, v, lam)
+        x, lam, v = self._taken(x, lam, v)
         at_zero = ops.where(v < lam, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), at_zero)
 
     def critical(self, x, layout=None):
-        check_tensor("x", x)
-        return ops.relu(x)
+        return ops.relu(check_tensor("x", x))
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
@@ -200,22 +199,26 @@ class GroupLasso(Regularizer):
             refuse("groups", groups, f"one of {_GROUPS} or a tuple of axes")
 
     def value(self, x, lam=None, layout=None):
+        x, lam = self._taken(x, lam)
         axes, weight = self._group(x, layout)
-        return self._lam(x, lam) * weight * ops.sum(_norm(x, axes))
+        return lam * weight * ops.sum(_norm(x, axes))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
+        x, lam = self._taken(x, lam)
         axes, weight = self._group(x, layout)
-        radius = _step(step, x) * weight * self._lam(x, lam)
+        radius = _step(step, x) * weight * lam
         return _group_threshold(x, axes, radius)
 
     def project(self, x, v, lam=None, layout=None):
+        x, lam, v = self._taken(x, lam, v)
         axes, weight = self._group(x, layout)
-        radius = weight * self._lam_for(x, v, lam)
+        radius = weight * lam
         at_zero = _inside(v, _group_threshold(v, axes, radius), axes)
         norm = _norm(x, axes)
         return ops.where(norm > 0, _divide(radius * x, norm), at_zero)
 
     def critical(self, x, layout=None):
+        x = check_tensor("x", x)
         axes, weight = self._group(x, layout)
         # a hair more: rounding must not leave the group on at its own lam
         lam = _norm(x, axes) * ((1 + _hair(x)) / weight)
@@ -236,7 +239,6 @@ class GroupLasso(Regularizer):
 
     def _group(self, x, layout):
         """Axes inside a group and the square root of a group's size."""
-        check_tensor("x", x)
         # TensorFlow broadcasts no more
         few = len(x.shape) <= 8
         check_all(("x", x, few, "a tensor of at most 8 axes"))
@@ -271,29 +273,32 @@ class SparseGroupLasso(GroupLasso):
         self.alpha = check_number("alpha", alpha, "[0, 1]")
 
     def value(self, x, lam=None, layout=None):
+        x, lam = self._taken(x, lam)
         axes, weight = self._group(x, layout)
         groups = (1 - self.alpha) * weight * ops.sum(_norm(x, axes))
         singles = self.alpha * ops.sum(ops.abs(x))
-        return self._lam(x, lam) * (singles + groups)
+        return lam * (singles + groups)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
+        x, lam = self._taken(x, lam)
         axes, weight = self._group(x, layout)
-        step = _step(step, x) * self._lam(x, lam)
+        step = _step(step, x) * lam
         x = _soft_threshold(x, step * self.alpha)
         return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
 
     def project(self, x, v, lam=None, layout=None):
+        x, lam, v = self._taken(x, lam, v)
         axes, weight = self._group(x, layout)
-        strength = self._lam_for(x, v, lam)
-        box = self.alpha * strength
+        box = self.alpha * lam
         singles = ops.where(x != 0, box * ops.sign(x), _clip(v, box))
-        radius = (1 - self.alpha) * weight * strength
+        radius = (1 - self.alpha) * weight * lam
         norm = _norm(x, axes)
         inside = singles + _divide(radius * x, norm)
         at_zero = _inside(v, self.prox(v, 1.0, lam, layout), axes)
         return ops.where(norm > 0, inside, at_zero)
 
     def critical(self, x, layout=None):
+        x = check_tensor("x", x)
         axes, weight = self._group(x, layout)
         box, ball = self.alpha, (1 - self.alpha) * weight
         if ball == 0:

@@ -562,6 +562,26 @@ def test_dtypes_are_kept(dtype, floatx):
 
 
 @pytest.mark.parametrize("regularizer", EXAMPLES, ids=repr)
+def test_arrays_are_taken_as_tensors_are(regularizer):
+    x, v = np.random.default_rng(0).normal(size=(2, 4, 3))
+    x[:, 1] = x[0, 0] = 0
+    for method, arguments in (
+        ("value", (x,)),
+        ("prox", (x, 0.1)),
+        ("project", (x, v)),
+        ("critical", (v,)),
+        ("subgradient", (x,)),
+    ):
+        call = getattr(regularizer, method)
+        of_arrays = call(*arguments)
+        assert keras.ops.is_tensor(of_arrays)
+        tensors = (to_tensor(a) if a is x or a is v else a for a in arguments)
+        np.testing.assert_array_equal(
+            to_numpy(of_arrays), to_numpy(call(*tensors))
+        )
+
+
+@pytest.mark.parametrize("regularizer", EXAMPLES, ids=repr)
 def test_serialization_and_repr_give_it_back(regularizer):
     text = json.dumps(keras.saving.serialize_keras_object(regularizer))
     copies = (
