@@ -1,6 +1,7 @@
 """What the tests share: models, data, ways to train."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 from functools import partial
@@ -56,6 +57,13 @@ every_optimizer_and_way = pytest.mark.parametrize(
         if i == 0 or name in ("linbreg", "adabreg")
     ],
 )
+
+
+def param_of_page(path):
+    """A page or notebook to run, by TensorFlow if nothing else can run it."""
+    needs_it = re.search(r"import tensorflow as|\bkb\.export", path.read_text())
+    marks = [pytest.mark.tensorflow] if needs_it else []
+    return pytest.param(path, id=path.stem, marks=marks)
 
 
 def mlp(**kernel):

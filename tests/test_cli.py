@@ -73,6 +73,7 @@ def test_compact_writes_both_kinds_of_file(file, tmp_path):
     )
 
 
+@pytest.mark.once
 def test_export_works_from_any_backend(file, tmp_path):
     code, said, error = run("export", file, tmp_path / "model.tflite")
     assert code == 0, error

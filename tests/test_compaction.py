@@ -300,6 +300,7 @@ def transformer(width=12, heads=4):
     return keras.Model(x, layers.Dense(3)(y))
 
 
+@pytest.mark.once
 def test_a_transformer_loses_dead_heads_and_units():
     model = transformer()
     disturb(model)
@@ -398,6 +399,7 @@ def build(names, seed, share, ends):
     return model
 
 
+@pytest.mark.once
 @given(graphs())
 @settings(
     max_examples=EXAMPLES,

@@ -74,6 +74,7 @@ def test_a_sequence_is_read_step_by_step():
     assert _layer(conv, (10, 8, 8, 3)) == 10 * 16 * step
 
 
+@pytest.mark.once
 def test_einsum_and_attention():
     layers = keras.layers
     dense = layers.EinsumDense("abc,cde->abde", (None, 3, 5))

@@ -5,14 +5,14 @@ import re
 
 import keras
 import pytest
+from helpers import param_of_page
 
 pytestmark = pytest.mark.once
 
 PAGES = sorted((pathlib.Path(__file__).parent.parent / "docs").glob("*.md"))
 
 
-@pytest.mark.tensorflow  # of which one page exports; once is enough
-@pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
+@pytest.mark.parametrize("page", map(param_of_page, PAGES))
 def test_the_code_of_a_page_runs_from_top_to_bottom(
     page, tmp_path, monkeypatch
 ):

@@ -5,6 +5,7 @@ import pathlib
 
 import nbformat
 import pytest
+from helpers import param_of_page
 from nbclient import NotebookClient
 
 pytestmark = pytest.mark.once
@@ -26,8 +27,7 @@ for name in ("fit", "evaluate", "predict"):
 """
 
 
-@pytest.mark.tensorflow  # through which the datasets come
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=[p.stem for p in NOTEBOOKS])
+@pytest.mark.parametrize("path", map(param_of_page, NOTEBOOKS))
 def test_a_notebook_runs_from_a_clean_kernel(path, tmp_path):
     notebook = nbformat.read(path, as_version=4)
     needs_data = any("tfds.load" in cell.source for cell in notebook.cells)

@@ -63,7 +63,10 @@ def supports(model):
     ]
 
 
-@pytest.mark.parametrize("density", (0.5, 0.05, 0.005))
+@pytest.mark.parametrize(
+    "density",
+    (*(pytest.param(d, marks=pytest.mark.once) for d in (0.5, 0.005)), 0.05),
+)
 @pytest.mark.parametrize("method", ("exact", "feedback"))
 @both
 def test_ends_with_the_density_asked_for(make, method, density):
@@ -143,7 +146,10 @@ def test_real_mnist(make):
     assert accuracy > 0.88
 
 
-@pytest.mark.parametrize("distribution", ("uniform", "erdos-renyi"))
+@pytest.mark.parametrize(
+    "distribution",
+    (pytest.param("uniform", marks=pytest.mark.once), "erdos-renyi"),
+)
 @both
 def test_layers_get_their_own_density(make, distribution):
     model = perceptron(make(1.0))
@@ -172,7 +178,9 @@ def test_convolutions():
     assert kb.density(model) == pytest.approx(0.2, rel=0.001)
 
 
-@pytest.mark.parametrize("start", (1.0, 0.02))
+@pytest.mark.parametrize(
+    "start", (1.0, pytest.param(0.02, marks=pytest.mark.once))
+)
 def test_the_way_there_is_a_cubic_ramp(start):
     model = perceptron(kb.LinBreg(0.1, 1.0), start=start)
     begun_at = kb.density(model)
@@ -189,6 +197,7 @@ def test_the_way_there_is_a_cubic_ramp(start):
         assert density == pytest.approx(wanted, abs=1.5 / size)
 
 
+@pytest.mark.once
 def test_validation_sees_the_density_of_the_logs():
     seen = []
 
@@ -227,6 +236,7 @@ class TestTheFrozenSupport:
         )
         assert not model.optimizer.support_is_frozen
 
+    @pytest.mark.once
     def test_is_released_by_a_new_fit_after_one_that_was_broken_off(self):
         class Crash(keras.callbacks.Callback):
             def on_epoch_begin(self, epoch, logs=None):
@@ -333,6 +343,7 @@ class TestRethreshold:
             model.optimizer.rethreshold(entry, -1.0)
 
 
+@pytest.mark.once
 def test_another_fit_counts_its_own_steps():
     def batches(steps):
         x, y = load("digits").x_train, load("digits").y_train
@@ -356,6 +367,7 @@ def test_another_fit_counts_its_own_steps():
     assert densities == [pytest.approx(1.0, abs=0.01)]
 
 
+@pytest.mark.once
 def test_an_end_before_the_density_is_reached_is_told():
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):
@@ -378,6 +390,7 @@ def test_an_average_is_where_the_weights_are():
     assert kb.density(model) == pytest.approx(0.1, rel=0.02)
 
 
+@pytest.mark.once
 def test_feedback_finds_its_way_from_a_strength_of_0():
     model = perceptron(kb.AdaBreg(0.003, 1.0))
     model.optimizer.build(model.trainable_variables)
@@ -388,9 +401,16 @@ def test_feedback_finds_its_way_from_a_strength_of_0():
     assert kb.density(model) == pytest.approx(0.1, rel=0.02)
 
 
-@pytest.mark.parametrize("crash_at", (2, 5), ids=("ramp", "frozen"))
-@pytest.mark.parametrize("method", ("exact", "feedback"))
-def test_goes_on_after_a_crash(crash_at, method, tmp_path):
+@pytest.mark.parametrize(
+    ("method", "crash_at"),
+    (
+        pytest.param("exact", 2, marks=pytest.mark.once),
+        pytest.param("exact", 5, marks=pytest.mark.once),
+        pytest.param("feedback", 2, marks=pytest.mark.once),
+        ("feedback", 5),
+    ),
+)
+def test_goes_on_after_a_crash(method, crash_at, tmp_path):
     """Once on the ramp, and once on the frozen support."""
 
     class Crash(keras.callbacks.Callback):
@@ -458,6 +478,7 @@ def test_groups_are_met_to_within_one():
 
 
 class TestOfWhatIsRegularized:
+    @pytest.mark.once
     def test_scales_of_batch_normalization_take_channels_with_them(self):
         inputs = keras.Input((8, 8, 1))
         x = inputs
@@ -481,6 +502,7 @@ class TestOfWhatIsRegularized:
         # a channel more may carry those that are constant, but not at borders
         assert 12 <= sum(left) <= 13
 
+    @pytest.mark.once
     def test_embeddings_beside_kernels_go_on_after_a_kill(self, tmp_path):
         rng = np.random.default_rng(0)
         x = rng.integers(0, 50, (256, 8))
@@ -553,6 +575,7 @@ class TestOfWhatIsRegularized:
             kb.density(perceptron("sgd"), of="all")
 
 
+@pytest.mark.once
 def test_groups_that_stay_keep_their_size_under_hard_thresholds():
     sizes = {}
     for threshold in ("soft", "hard"):

@@ -89,6 +89,7 @@ class TestScore:
             score(0.5, wrong)
         assert math.isnan(score(math.nan, 0.5))
 
+    @pytest.mark.once
     def test_the_best_epoch_by_score_is_the_trials(self, digits, tmp_path):
         tuner = search(random_search(hypermodel(), tmp_path, 1), digits, 4)
         (trial,) = tuner.oracle.trials.values()
@@ -134,6 +135,7 @@ class TestTrials:
             assert point.density == pytest.approx(0.1, rel=0.02)
             assert set(point.values) == {"learning_rate"}
 
+    @pytest.mark.once
     def test_a_stopped_search_goes_on_as_if_it_had_not(self, digits, tmp_path):
         whole = search(
             random_search(hypermodel(), tmp_path / "whole", 2), digits
@@ -164,6 +166,7 @@ class TestTrials:
         )
         assert len(outcome(search(tuner, digits, 1))) == 3
 
+    @pytest.mark.once
     def test_what_hyperband_promotes_keeps_its_dual(self, digits, tmp_path):
         begun = []
 
