@@ -70,12 +70,11 @@ class Regularizer:
         x = check_tensor("x", x)
         return self.project(x, ops.zeros_like(x), lam, layout)
 
-    def _taken(self, x, lam, v=None):
-        """`x`, `lam` and, if given, `v`, checked and as tensors."""
+    def _taken(self, x, lam):
+        """`x` and the strength, checked and as tensors."""
         x = check_tensor("x", x)
         lam = self.lam if lam is None else check_scalar("lam", lam)
-        lam = ops.convert_to_tensor(lam, dtype=x.dtype)
-        return (x, lam) if v is None else (x, lam, check_tensor("v", v, like=x))
+        return x, ops.convert_to_tensor(lam, dtype=x.dtype)
 
     def get_config(self) -> dict[str, Any]:
         return {"lam": self.lam}
@@ -117,7 +116,8 @@ class L1(Regularizer):
         return _soft_threshold(x, lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam, v = self._taken(x, lam, v)
+        x, lam = self._taken(x, lam)
+        v = check_tensor("v", v, like=x)
         return ops.where(x != 0, lam * ops.sign(x), _clip(v, lam))
 
     def critical(self, x, layout=None):
@@ -148,7 +148,8 @@ class NonNegativeL1(Regularizer):
         return ops.relu(x - lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam, v = self._taken(x, lam, v)
+        x, lam = self._taken(x, lam)
+        v = check_tensor("v", v, like=x)
         at_zero = ops.where(v < lam, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), at_zero)
 
@@ -210,7 +211,8 @@ class GroupLasso(Regularizer):
         return _group_threshold(x, axes, radius)
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam, v = self._taken(x, lam, v)
+        x, lam = self._taken(x, lam)
+        v = check_tensor("v", v, like=x)
         axes, weight = self._group(x, layout)
         radius = weight * lam
         at_zero = _inside(v, _group_threshold(v, axes, radius), axes)
@@ -287,7 +289,8 @@ class SparseGroupLasso(GroupLasso):
         return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam, v = self._taken(x, lam, v)
+        x, lam = self._taken(x, lam)
+        v = check_tensor("v", v, like=x)
         axes, weight = self._group(x, layout)
         box = self.alpha * lam
         singles = ops.where(x != 0, box * ops.sign(x), _clip(v, box))

@@ -74,11 +74,13 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
 
 @pytest.mark.tensorflow
 def test_every_network_is_held_to_the_first_in_the_same_format(trained):
+    # one for each runtime
+    formats = inference.FORMATS[::2]
     subjects = inference.subjects("compact-tiny")
-    rows = inference.measure(subjects, repeats=1)
-    assert len(rows) == len(subjects) * len(inference.FORMATS)
+    rows = inference.measure(subjects, formats, repeats=1)
+    assert len(rows) == len(subjects) * len(formats)
     for i, row in enumerate(rows):
-        first = rows[i % len(inference.FORMATS)]
+        first = rows[i % len(formats)]
         assert row["format"] == first["format"]
         assert row["faster_64"] == pytest.approx(row["rate"] / first["rate"])
         assert row["faster_1"] == pytest.approx(
