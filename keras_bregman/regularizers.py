@@ -351,6 +351,7 @@ def get(identifier) -> Regularizer | None:
 
 def _step(step, x):
     step = check_scalar("step", step)
+    # Keras casts a float by way of float32 on TensorFlow
     return step if isinstance(step, float) else ops.cast(step, x.dtype)
 
 

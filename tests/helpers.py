@@ -59,6 +59,10 @@ every_optimizer_and_way = pytest.mark.parametrize(
 )
 
 
+# a value of a parameter that one backend is enough for
+param_once = partial(pytest.param, marks=pytest.mark.once)
+
+
 def param_of_page(path):
     """A page or notebook to run, by TensorFlow if nothing else can run it."""
     needs_it = re.search(r"import tensorflow as|\bkb\.export", path.read_text())

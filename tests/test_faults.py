@@ -9,7 +9,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, data, mlp, weights
+from helpers import compiled, data, mlp, param_once, weights
 from test_sparse_file import rewritten
 
 import keras_bregman as kb
@@ -214,9 +214,7 @@ def _as_regularizer(config, layer):
 
 class TestNotFinite:
     @pytest.mark.parametrize(
-        "bad",
-        [np.nan]
-        + [pytest.param(x, marks=pytest.mark.once) for x in (np.inf, -np.inf)],
+        "bad", [np.nan, param_once(np.inf), param_once(-np.inf)]
     )
     @pytest.mark.parametrize(
         "callback",

@@ -575,10 +575,8 @@ def test_arrays_are_taken_as_tensors_are(regularizer):
         call = getattr(regularizer, method)
         of_arrays = call(*arguments)
         assert keras.ops.is_tensor(of_arrays)
-        tensors = (to_tensor(a) if a is x or a is v else a for a in arguments)
-        np.testing.assert_array_equal(
-            to_numpy(of_arrays), to_numpy(call(*tensors))
-        )
+        of_tensors = call(*map(to_tensor, arguments))
+        np.testing.assert_array_equal(to_numpy(of_arrays), to_numpy(of_tensors))
 
 
 @pytest.mark.parametrize("regularizer", EXAMPLES, ids=repr)

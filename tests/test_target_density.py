@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import array, compiled, multi_optimizer, train
+from helpers import array, compiled, multi_optimizer, param_once, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,10 +63,7 @@ def supports(model):
     ]
 
 
-@pytest.mark.parametrize(
-    "density",
-    (*(pytest.param(d, marks=pytest.mark.once) for d in (0.5, 0.005)), 0.05),
-)
+@pytest.mark.parametrize("density", (param_once(0.5), 0.05, param_once(0.005)))
 @pytest.mark.parametrize("method", ("exact", "feedback"))
 @both
 def test_ends_with_the_density_asked_for(make, method, density):
@@ -146,10 +143,7 @@ def test_real_mnist(make):
     assert accuracy > 0.88
 
 
-@pytest.mark.parametrize(
-    "distribution",
-    (pytest.param("uniform", marks=pytest.mark.once), "erdos-renyi"),
-)
+@pytest.mark.parametrize("distribution", (param_once("uniform"), "erdos-renyi"))
 @both
 def test_layers_get_their_own_density(make, distribution):
     model = perceptron(make(1.0))
@@ -178,9 +172,7 @@ def test_convolutions():
     assert kb.density(model) == pytest.approx(0.2, rel=0.001)
 
 
-@pytest.mark.parametrize(
-    "start", (1.0, pytest.param(0.02, marks=pytest.mark.once))
-)
+@pytest.mark.parametrize("start", (1.0, param_once(0.02)))
 def test_the_way_there_is_a_cubic_ramp(start):
     model = perceptron(kb.LinBreg(0.1, 1.0), start=start)
     begun_at = kb.density(model)
@@ -404,10 +396,10 @@ def test_feedback_finds_its_way_from_a_strength_of_0():
 @pytest.mark.parametrize(
     ("method", "crash_at"),
     (
-        pytest.param("exact", 2, marks=pytest.mark.once),
-        pytest.param("exact", 5, marks=pytest.mark.once),
-        pytest.param("feedback", 2, marks=pytest.mark.once),
-        ("feedback", 5),
+        param_once("exact", 2, id="exact-ramp"),
+        param_once("exact", 5, id="exact-frozen"),
+        param_once("feedback", 2, id="feedback-ramp"),
+        pytest.param("feedback", 5, id="feedback-frozen"),
     ),
 )
 def test_goes_on_after_a_crash(method, crash_at, tmp_path):
