@@ -80,7 +80,7 @@ def soak(times: int, seed: int) -> list[dict[str, Any]]:
     """
     generator = random.Random(seed)
     rows = []
-    for work in (_run(), _search()):
+    for work in _works():
         with tempfile.TemporaryDirectory() as name:
             folder = pathlib.Path(name)
             _work(work, folder, 0, generator)
@@ -120,6 +120,10 @@ def describe(result: dict[str, Any]) -> str:
             for row in result["soak"]
         ],
     )
+
+
+def _works():
+    return _run(), _search()
 
 
 def _row(work, victim, expected, times, generator):

@@ -49,17 +49,35 @@ def onnx(path):
     return run
 
 
-if __name__ == "__main__":
-    kind, model, known, batch, given, answer = sys.argv[1:]
-    with np.load(given) as file:
-        arrays = [file[name] for name in file.files]
-    load = {"saved_model": saved_model, "litert": litert, "onnx": onnx}[kind]
-    run, (inputs, outputs) = load(model), json.loads(known)
+def answers(format, path, names, batch, arrays):
+    """What the artifact answers.
+
+    Args:
+        format: Its format.
+        path: Its file or folder, a string.
+        names: Those of inputs and of outputs, two lists.
+        batch: Examples at a time.
+        arrays: Inputs, of any number of examples.
+
+    Returns:
+        A list of arrays.
+    """
+    inputs, outputs = names
+    load = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
+    run = load[format](path)
     found = []
-    for i in range(0, len(arrays[0]), int(batch)):
-        some = [array[i : i + int(batch)] for array in arrays]
+    for i in range(0, len(arrays[0]), batch):
+        some = [array[i : i + batch] for array in arrays]
         found.append(run(dict(zip(inputs, some, strict=True))))
     order = outputs if set(outputs) == set(found[0]) else list(found[0])
     # an output without a batch counts once for each
     parts = [[np.atleast_1d(some[name]) for some in found] for name in order]
-    np.savez(answer, *map(np.concatenate, parts))
+    return [np.concatenate(part) for part in parts]
+
+
+if __name__ == "__main__":
+    format, path, names, batch, given, answer = sys.argv[1:]
+    with np.load(given) as file:
+        arrays = [file[name] for name in file.files]
+    found = answers(format, path, json.loads(names), int(batch), arrays)
+    np.savez(answer, *found)

@@ -173,10 +173,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         def update(theta, gradient, learning_rate, step, lam, state):
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
-            state = [
-                ops.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0)
-                for s in state
-            ]
+            state = [_finite(s) for s in state]
             dual = state[: len(state) - len(self._slot_names())]
             direction, slots = self._direction(
                 gradient, learning_rate, step, *state[len(dual) :]
@@ -440,6 +437,14 @@ class _Exactly(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None):
         return ops.convert_to_tensor(self.value, dtype=dtype)
+
+
+def _finite(x):
+    """`x`, and 0 where it is NaN or infinite."""
+    if keras.config.backend() == "torch":
+        return ops.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
+    # where steps are traced, this is a fifth as many operations
+    return ops.where(ops.isfinite(x), x, ops.zeros_like(x))
 
 
 def check_finite(variables) -> None:

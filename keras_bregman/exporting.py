@@ -219,11 +219,24 @@ def _difference(model, path, format, precision, samples):
     arrays = keras.tree.flatten(samples)
     # LiteRT files have the batch size 1 unless told otherwise
     batch = model.inputs[0].shape[0] or (1 if format == "litert" else _BATCH)
+    names = [_names(model), _output_names(model)]
+    theirs = _by_runtime(format, path, names, batch, arrays)
+    found = difference(_answers(model, arrays, batch), theirs)
+    if not found <= _TOLERANCES[precision]:
+        raise RuntimeError(
+            f"'{path}' was written, but its outputs differ by {found:.1e} of "
+            "the largest from the model's. With int8, give `samples` that are "
+            "like those of later use; otherwise please report it."
+        )
+    return found
+
+
+def _by_runtime(format, path, names, batch, arrays):
+    """`_runtimes.answers`, of a process that has nothing but the artifact."""
     with tempfile.TemporaryDirectory() as folder:
         inputs, answers = (f"{folder}/{n}.npz" for n in ("inputs", "answers"))
         np.savez(inputs, *arrays)
-        names = json.dumps([_names(model), _output_names(model)])
-        command = [_runtimes.__file__, format, path, names, batch]
+        command = [_runtimes.__file__, format, path, json.dumps(names), batch]
         command += [inputs, answers]
         done = subprocess.run(
             [sys.executable, *map(str, command)], capture_output=True, text=True
@@ -234,15 +247,7 @@ def _difference(model, path, format, precision, samples):
                 f"{done.stderr[-2000:]}"
             )
         with np.load(answers) as file:
-            theirs = [file[name] for name in file.files]
-    found = difference(_answers(model, arrays, batch), theirs)
-    if not found <= _TOLERANCES[precision]:
-        raise RuntimeError(
-            f"'{path}' was written, but its outputs differ by {found:.1e} of "
-            "the largest from the model's. With int8, give `samples` that are "
-            "like those of later use; otherwise please report it."
-        )
-    return found
+            return [file[name] for name in file.files]
 
 
 def _answers(model, arrays, batch):

@@ -1,6 +1,7 @@
 """Shared fixtures. `KERAS_BACKEND` chooses the backend of a whole run."""
 
 import contextlib
+import gc
 import os
 import pathlib
 
@@ -11,20 +12,28 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # takes all of them
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-if os.environ["KERAS_BACKEND"] == "jax":
-    # every test traces a step of its own, but most are one and the same: what
-    # one test, worker or process compiles is there for all others
-    folder = pathlib.Path(__file__).parent.parent / "build" / "compiled"
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# every test traces a step of its own, but most are one and the same: what JAX
+# compiles in one test, worker or process is there for all others
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(pathlib.Path(__file__).parent.parent / "build" / "compiled"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
-import keras
 import pytest
+
+# a step that is traced leaves objects by the ten thousand, and looking through
+# them as often as Python would takes a tenth of the time
+gc.set_threshold(100_000, 50, 100)
+
+# Keras is imported where it is used: pytest-xdist's first process, for which
+# the others wait, only hands out tests
+_BACKEND = os.environ["KERAS_BACKEND"]
 
 
 def pytest_collection_modifyitems(items):
-    if keras.config.backend() != "tensorflow":
+    if _BACKEND != "tensorflow":
         skip = pytest.mark.skip(reason="needs the TensorFlow backend")
         for item in items:
             if "tensorflow" in item.keywords:
@@ -34,6 +43,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def fresh_state():
     """Every test starts from the same seed and layer names."""
+    import keras
+
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(0)
     yield
@@ -41,11 +52,30 @@ def fresh_state():
     keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.fixture(scope="module")
+def compiled_in_haste():
+    """JAX compiles in half the time what then runs slower.
+
+    For tests of something else than the arithmetic of a step: models of all
+    shapes are built and cut there, and every layer of each is compiled.
+    """
+    if _BACKEND != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def float64():
     """Computation in float64; JAX has to be told."""
+    import keras
+
     keras.config.set_floatx("float64")
-    if keras.config.backend() == "jax":
+    if _BACKEND == "jax":
         import jax
 
         with jax.enable_x64(True):

@@ -11,6 +11,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
+from helpers import fed
 from sklearn.datasets import load_digits
 
 import keras_bregman as kb
@@ -51,7 +52,7 @@ def outcome(name, policy):
     )
     # 1437 images in an order of numpy's, the same on every backend
     order = np.random.default_rng(0).permutation(1437)
-    model.fit(x[order], y[order], 32, epochs=20, shuffle=False, verbose=0)
+    model.fit(**fed(x[order], y[order], 32), epochs=10, verbose=0)
     accuracy = model.evaluate(x[1437:], y[1437:], 360, verbose=0)[1]
     return {"accuracy": accuracy, "density": kb.density(model)}
 

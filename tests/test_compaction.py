@@ -10,6 +10,8 @@ from keras import layers, ops
 
 import keras_bregman as kb
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 # JAX compiles every operation for every shape, and has seen those of 2
 BATCH = 2 if BACKEND == "jax" else 5
 EXAMPLES = 6 if BACKEND == "jax" else 25

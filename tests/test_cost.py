@@ -10,6 +10,8 @@ from experiments.data import Inputs
 from experiments.recipes import Recipe
 from experiments.reporting import cost as reporting_cost
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 RECIPE = Recipe(
     "", "mlp", "digits", "AdaBreg", 1e-3, epochs=4, density=0.1, freeze=0.25
 )

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import keras_bregman as kb
-from keras_bregman import exporting
+from keras_bregman import _runtimes, exporting
 
 
 def network(density=0.02):
@@ -38,7 +38,25 @@ def size(path, zipped=False):
     return sum(len(gzip.compress(c) if zipped else c) for c in contents)
 
 
+@pytest.fixture
+def asked_here(monkeypatch):
+    """TensorFlow is asked in this process: a fresh one takes long to import it.
+
+    Others ask fresh ones: `test_tensorflow_serving_finds_its_signature`, and
+    all of the other formats.
+    """
+    fresh = exporting._by_runtime
+
+    def by_runtime(format, path, *arguments):
+        if format != "saved_model":
+            return fresh(format, path, *arguments)
+        return _runtimes.answers(format, str(path), *arguments)
+
+    monkeypatch.setattr(exporting, "_by_runtime", by_runtime)
+
+
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
 def test_a_saved_model_is_as_small_as_it_is_sparse(tmp_path):
     made = {}
     for density in (0.02, 1.0):
@@ -58,8 +76,9 @@ def test_tensorflow_serving_finds_its_signature(tmp_path):
     import tensorflow as tf
 
     model = network()
-    for _ in range(2):  # what is there is replaced
-        kb.export(model, tmp_path / "served")
+    # what is there is replaced
+    exporting._saved_model(network(1.0), tmp_path / "served", "float32", None)
+    kb.export(model, tmp_path / "served")
     loaded = tf.saved_model.load(str(tmp_path / "served"))
     signature = loaded.signatures["serving_default"]
     (name,) = signature.structured_input_signature[1]
@@ -106,6 +125,7 @@ def test_words_are_looked_up_in_the_artifact(tmp_path):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
 @pytest.mark.parametrize(
     ("format", "name"),
     [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],
@@ -128,6 +148,7 @@ def test_several_inputs_and_outputs(tmp_path, format, name):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
 def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
     model = network()
 
@@ -140,16 +161,20 @@ def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="outputs differ by"):
         kb.export(model, tmp_path / "other")
 
+
+@pytest.mark.tensorflow
+def test_an_artifact_that_its_runtime_cannot_use(tmp_path, monkeypatch):
     def spoil(model, path, precision, samples):
         path.mkdir()
         (path / "saved_model.pb").write_bytes(b"nonsense")
 
     monkeypatch.setattr(exporting, "_saved_model", spoil)
     with pytest.raises(RuntimeError, match="its runtime cannot use it"):
-        kb.export(model, tmp_path / "spoiled")
+        kb.export(network(), tmp_path / "spoiled")
 
 
 @pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
 @pytest.mark.parametrize(
     ("format", "name"),
     [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],

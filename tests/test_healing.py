@@ -9,12 +9,12 @@ from helpers import (
     compiled,
     data,
     every_optimizer,
-    every_optimizer_and_way,
     every_way,
     forget_momentum,
     mlp,
     state,
     strength,
+    three_optimizers_and_ways,
     train,
     weights,
 )
@@ -128,7 +128,7 @@ def test_before_the_first_step(event, way, tmp_path):
     _stays(model, event)
 
 
-@every_optimizer_and_way
+@three_optimizers_and_ways
 def test_initial_weights_and_mid_training(make, way, tmp_path):
     model = compiled(make(RATE, LAM), way)
     _stays(model, "initial weights")
@@ -147,7 +147,7 @@ def test_initial_weights_and_mid_training(make, way, tmp_path):
         _stays(model, what)
 
 
-@every_optimizer_and_way
+@three_optimizers_and_ways
 def test_constraints_and_weight_decay(make, way):
     model = keras.Sequential(
         [
@@ -171,7 +171,7 @@ def test_constraints_and_weight_decay(make, way):
     _stays(model, "constraints")
 
 
-@every_optimizer_and_way
+@three_optimizers_and_ways
 def test_moving_average(make, way):
     optimizer = make(
         RATE, LAM, use_ema=True, ema_momentum=0.9, ema_overwrite_frequency=2
@@ -224,7 +224,7 @@ def test_state_of_sgd_loaded_as_our_own(sign, way, tmp_path):
     _stays(ours, "momenta of SGD")
 
 
-@every_optimizer_and_way
+@three_optimizers_and_ways
 def test_a_gradient_that_is_not_finite(make, way):
     model = compiled(make(RATE, LAM), way)
     train(model, 3)

@@ -12,6 +12,8 @@ from test_kernels import WITH_KERNELS, build, spelled
 from keras_bregman import density, sparsify
 from keras_bregman.kernels import kernels
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 METHODS = ("bernoulli", "kernel", "balanced")
 
 # layers large enough for statistics: how to create them, input shape

@@ -16,6 +16,8 @@ import keras_bregman as kb
 from keras_bregman import plots
 from keras_bregman.callbacks import LiveView, SparsityLogger, SparsityWatch
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 
 def _started(optimizer, density=0.3, **how):
     model = compiled(optimizer)

@@ -19,7 +19,7 @@ import keras
 
 def on_part(method):
     return lambda self, *data, **named: method(
-        self, *(x[:640] if hasattr(x, "shape") else x for x in data), **named
+        self, *(x[:256] if hasattr(x, "shape") else x for x in data), **named
     )
 
 for name in ("fit", "evaluate", "predict"):

@@ -15,10 +15,10 @@ from helpers import (
     compiled,
     data,
     every_optimizer,
-    every_optimizer_and_way,
     mlp,
     state,
     three_optimizers,
+    three_optimizers_and_ways,
     train,
 )
 from keras import layers, ops
@@ -161,7 +161,7 @@ class TestArithmetic:
 
 
 class TestLearningRate:
-    @every_optimizer_and_way
+    @three_optimizers_and_ways
     def test_schedule(self, make, way):
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
             [2, 4], [0.1, 0.02, 0.0]
@@ -427,7 +427,7 @@ class TestLambda:
         with pytest.raises(ValueError, match=r"optimizer\.build\(model"):
             use(kb.LinBreg(0.1, 0.1))
 
-    @every_optimizer_and_way
+    @three_optimizers_and_ways
     def test_changed_in_a_running_fit(self, make, way):
         class Counting(layers.Layer):
             traces = 0

@@ -21,6 +21,8 @@ ALONE = {
     "CUDA_VISIBLE_DEVICES": "",
     "JAX_PLATFORMS": "cpu",
     "OMP_NUM_THREADS": "1",
+    # most of their time is JAX compiling
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
 }
 
 

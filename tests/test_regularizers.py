@@ -63,7 +63,7 @@ checked = settings(
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = pytest.mark.usefixtures("float64", "compiled_in_haste")
 
 
 def to_numpy(tensor):

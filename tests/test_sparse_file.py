@@ -14,6 +14,8 @@ from keras import layers
 import keras_bregman as kb
 from keras_bregman import sparse_file
 
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
 
 def network(density=0.02, name="net"):
     model = keras.Sequential(

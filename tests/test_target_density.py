@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import array, compiled, multi_optimizer, param_once, train
+from helpers import array, compiled, fed, multi_optimizer, param_once, train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +20,8 @@ from keras_bregman.callbacks import (
     TargetDensity,
     target_density,
 )
+
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
 both = pytest.mark.parametrize(
     "make",
@@ -46,15 +48,18 @@ def perceptron(optimizer, start=1.0, data="digits", width=0.5):
 def fit(model, callbacks, epochs=6, **arguments):
     dataset = load("digits")
     return model.fit(
-        dataset.x_train[:512],
-        dataset.y_train[:512],
-        batch_size=32,
+        **fed(dataset.x_train[:512], dataset.y_train[:512], 32),
         epochs=epochs,
-        shuffle=False,
         verbose=0,
         callbacks=callbacks,
         **arguments,
     )
+
+
+def held_out():
+    """One batch to validate on."""
+    dataset = load("digits")
+    return dataset.x_val[:32], dataset.y_val[:32]
 
 
 def supports(model):
@@ -180,7 +185,7 @@ def test_the_way_there_is_a_cubic_ramp(start):
         model,
         [TargetDensity(0.2, ramp=0.5, freeze=0.25), SparsityLogger()],
         epochs=8,
-        validation_split=0.1,
+        validation_data=held_out(),
     ).history
     size = sum(s.size for s in supports(model))
     for epoch, density in enumerate(history["density"], start=1):
@@ -199,7 +204,7 @@ def test_validation_sees_the_density_of_the_logs():
 
     model = perceptron(kb.AdaBreg(0.003, 1.0))
     callbacks = [SparsityLogger(), Look(), TargetDensity(0.1)]
-    history = fit(model, callbacks, epochs=3, validation_split=0.05).history
+    history = fit(model, callbacks, 3, validation_data=held_out()).history
     assert seen == history["density"]
 
 
