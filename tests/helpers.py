@@ -110,6 +110,7 @@ def fed(x, y, batch_size):
     return {
         "x": batches.repeat().with_options(options),
         "steps_per_epoch": -(-len(x) // batch_size),
+        "shuffle": False,
     }
 
 

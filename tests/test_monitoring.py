@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, data, mlp, train
+from helpers import compiled, data, fed, mlp, train
 from keras import layers
 
 import keras_bregman as kb
@@ -75,12 +75,8 @@ class TestWatch:
         watch = [*callbacks, SparsityWatch()]
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("always")
-            model.fit(
-                *(x, y, len(x) // steps, epochs),
-                verbose=0,
-                shuffle=False,
-                callbacks=watch,
-            )
+            batches = fed(x, y, len(x) // steps)
+            model.fit(**batches, epochs=epochs, verbose=0, callbacks=watch)
         return [
             str(w.message)
             for w in found
