@@ -2,8 +2,6 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
 from functools import partial
 
 import keras
@@ -68,6 +66,13 @@ def param_of_page(path):
     needs_it = re.search(r"import tensorflow as|\bkb\.export", path.read_text())
     marks = [pytest.mark.tensorflow] if needs_it else []
     return pytest.param(path, id=path.stem, marks=marks)
+
+
+def on_part(method, size):
+    """A method of models that is given the first `size` examples only."""
+    return lambda self, *data, **named: method(
+        self, *(x[:size] if hasattr(x, "shape") else x for x in data), **named
+    )
 
 
 def mlp(**kernel):
@@ -159,26 +164,6 @@ def assert_untouched(after, before, lam, what=""):
         bound = np.where(old == 0, 0, 2 * eps * (np.abs(old) + lam))
         worst = np.abs(new - old).max()
         assert (np.abs(new - old) <= bound).all(), (what, path, worst)
-
-
-def predicted_in_fresh_process(load, x, folder):
-    """What a model predicts that another process has loaded.
-
-    Args:
-        load: An expression, with `keras`, `kb` and the path `folder`.
-        x: Inputs.
-        folder: Where the model's file lies.
-    """
-    np.save(folder / "x.npy", x)
-    code = (
-        "import sys, pathlib, keras, numpy as np, keras_bregman as kb\n"
-        "folder = pathlib.Path(sys.argv[1])\n"
-        f"model = {load}\n"
-        "y = model.predict(np.load(folder / 'x.npy'), verbose=0)\n"
-        "np.save(folder / 'y.npy', y)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, folder], check=True)
-    return np.load(folder / "y.npy")
 
 
 # a run of seconds in which everything happens that a resumed one must not

@@ -48,9 +48,9 @@ def make_scope():
             (1, 2), ("batch", "model"), distribution.list_devices("cpu")
         )
         layouts = distribution.LayoutMap(mesh)
-        layouts[".*dense1.*kernel"] = (None, "model")
-        layouts[".*dense1.*bias"] = ("model",)
-        layouts[".*dense2.*kernel"] = ("model", None)
+        layouts[".*hidden.*kernel"] = (None, "model")
+        layouts[".*hidden.*bias"] = ("model",)
+        layouts[".*logits.*kernel"] = ("model", None)
         distribution.set_distribution(
             distribution.ModelParallel(
                 layout_map=layouts, batch_dim_name="batch"
@@ -65,8 +65,7 @@ def train(scope, make_optimizer, start, *callbacks):
         model = keras.Sequential(
             [
                 keras.Input((64,)),
-                keras.layers.Dense(128, "relu", name="dense1"),
-                keras.layers.Dense(64, "relu", name="dense2"),
+                keras.layers.Dense(128, "relu", name="hidden"),
                 keras.layers.Dense(10, name="logits"),
             ]
         )

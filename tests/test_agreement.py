@@ -36,8 +36,7 @@ def outcome(name, policy):
     model = keras.Sequential(
         [
             keras.Input((64,)),
-            keras.layers.Dense(128, "relu", name="dense1"),
-            keras.layers.Dense(64, "relu", name="dense2"),
+            keras.layers.Dense(128, "relu", name="hidden"),
             keras.layers.Dense(10, name="logits"),
             keras.layers.Activation(
                 "linear", dtype="float64" if policy == "float64" else "float32"

@@ -256,6 +256,7 @@ class TestContract:
         assert told["outcome"] == ("refused" if error else "returned")
         assert bool(told["finding"]) == bool(error)
 
+    @pytest.mark.once  # waits for seconds
     @pytest.mark.parametrize(
         ("end", "finding", "returns"),
         [

@@ -105,7 +105,7 @@ def test_the_benchmark_of_fit_times_every_optimizer():
 
 def test_the_benchmark_of_imports_counts_both_packages(monkeypatch):
     start_soon(monkeypatch)
-    rows = imports.measure(repeats=2)
+    rows = imports.measure(repeats=1)
     assert [row["package"] for row in rows] == ["keras", "keras_bregman"]
     assert all(0 < r["least"] <= r["seconds"] <= r["most"] for r in rows)
     text = bench.describe_imports([{"backend": "this", "imports": rows}])

@@ -165,12 +165,11 @@ def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
 @pytest.mark.tensorflow
 def test_an_artifact_that_its_runtime_cannot_use(tmp_path, monkeypatch):
     def spoil(model, path, precision, samples):
-        path.mkdir()
-        (path / "saved_model.pb").write_bytes(b"nonsense")
+        path.write_bytes(b"nonsense")
 
-    monkeypatch.setattr(exporting, "_saved_model", spoil)
+    monkeypatch.setattr(exporting, "_litert", spoil)
     with pytest.raises(RuntimeError, match="its runtime cannot use it"):
-        kb.export(network(), tmp_path / "spoiled")
+        kb.export(network(), tmp_path / "a.tflite", "litert")
 
 
 @pytest.mark.tensorflow

@@ -1,11 +1,12 @@
 """The examples run from a clean kernel, on a part of their data."""
 
+import inspect
 import os
 import pathlib
 
 import nbformat
 import pytest
-from helpers import param_of_page
+from helpers import on_part, param_of_page
 from nbclient import NotebookClient
 
 pytestmark = pytest.mark.once
@@ -14,16 +15,12 @@ FOLDER = pathlib.Path(__file__).parent.parent / "docs" / "examples"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 # `make notebooks` runs them on all of it
-PART = """
+PART = f"""
 import keras
 
-def on_part(method):
-    return lambda self, *data, **named: method(
-        self, *(x[:256] if hasattr(x, "shape") else x for x in data), **named
-    )
-
+{inspect.getsource(on_part)}
 for name in ("fit", "evaluate", "predict"):
-    setattr(keras.Model, name, on_part(getattr(keras.Model, name)))
+    setattr(keras.Model, name, on_part(getattr(keras.Model, name), 256))
 """
 
 

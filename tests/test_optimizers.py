@@ -15,6 +15,7 @@ from helpers import (
     compiled,
     data,
     every_optimizer,
+    fed,
     mlp,
     state,
     three_optimizers,
@@ -124,8 +125,7 @@ class TestArithmetic:
         for way in ways.values():
             model = compiled(make(0.05, 0.03), way)
             model.set_weights(start)
-            x, y = data(24)
-            model.fit(x, y, batch_size=4, epochs=1, shuffle=False, verbose=0)
+            model.fit(**fed(*data(24), 4), verbose=0)
             found.append(model.get_weights())
         for other in found[1:]:
             for a, b in zip(found[0], other, strict=True):

@@ -12,8 +12,8 @@ import keras_bregman as kb
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# `keras` may have imported all backends, so that what is asked for by name
-# counts as well as what is new
+# What each of two modules imports after `keras`, which may have imported all
+# backends: what is asked for by name counts as well as what is new.
 _IMPORTED = """
 import builtins
 import json
@@ -23,43 +23,37 @@ import keras
 
 
 def watched(name, globals=None, *rest):
-    if (globals or {{}}).get("__name__", "").startswith("keras_bregman"):
+    if (globals or {}).get("__name__", "").startswith("keras_bregman"):
         asked.add(name)
     return original(name, globals, *rest)
 
 
 asked, before = set(), set(sys.modules)
 original, builtins.__import__ = builtins.__import__, watched
-import {module}
-
-print(json.dumps([*asked, *(set(sys.modules) - before)]))
+for module in ("keras_bregman", "keras_bregman.tuning"):
+    __import__(module)
+    print(json.dumps([*asked, *(set(sys.modules) - before)]))
 """
 
 
-def imported(module):
-    """Modules and packages that `module` imports after `keras`."""
+def test_importing_it_imports_keras_and_numpy_alone():
     done = subprocess.run(
-        [sys.executable, "-c", _IMPORTED.format(module=module)],
+        [sys.executable, "-c", _IMPORTED],
         check=True,
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
-    names = set(json.loads(done.stdout.splitlines()[-1]))
-    return names, {name.partition(".")[0] for name in names}
-
-
-def test_importing_it_imports_keras_and_numpy_alone():
-    names, packages = imported("keras_bregman")
-    assert "keras_bregman.optimizers" in names
+    alone, with_tuning = (
+        set(json.loads(line)) for line in done.stdout.splitlines()[-2:]
+    )
+    assert "keras_bregman.optimizers" in alone
     needed = {"keras_bregman", "keras", "numpy", *sys.stdlib_module_names}
-    assert packages - needed == set()
+    assert {name.partition(".")[0] for name in alone} - needed == set()
     # these need packages of their own
-    assert not names & {"keras_bregman.plots", "keras_bregman.tuning"}
-
-
-def test_an_import_would_be_seen():
-    assert "keras_tuner" in imported("keras_bregman.tuning")[1]
+    assert not alone & {"keras_bregman.plots", "keras_bregman.tuning"}
+    # an import would be seen
+    assert "keras_tuner" in with_tuning
 
 
 def test_what_is_exported_is_there():

@@ -1,12 +1,14 @@
 """Files of sparse weights: small, exact, and refused when damaged."""
 
 import os
+import subprocess
+import sys
 import zlib
 
 import keras
 import numpy as np
 import pytest
-from helpers import array, predicted_in_fresh_process, weights
+from helpers import array, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -59,14 +61,33 @@ def test_the_size_follows_the_density(tmp_path):
     assert size(network(1.0)) <= (tmp_path / "dense.weights.h5").stat().st_size
 
 
+FRESH = """
+import pathlib, sys
+import keras
+import numpy as np
+import keras_bregman as kb
+
+folder = pathlib.Path(sys.argv[1])
+sparse = kb.load_sparse(folder / "w.kbs")
+compact = keras.models.load_model(folder / "small.keras")
+x = np.load(folder / "x.npy")
+answers = [model.predict(x, verbose=0) for model in (sparse, compact)]
+np.save(folder / "y.npy", answers)
+"""
+
+
+@pytest.mark.once
 def test_a_fresh_process_predicts_the_same(tmp_path):
+    """With the sparse file, and with a compact model in Keras' own."""
     model = network()
     kb.save_sparse(model, tmp_path / "w.kbs")
+    kb.compact(model).save(tmp_path / "small.keras")
     x = np.random.default_rng(0).normal(size=(5, 784)).astype("float32")
-    load = "kb.load_sparse(folder / 'w.kbs')"
-    loaded = predicted_in_fresh_process(load, x, tmp_path)
+    np.save(tmp_path / "x.npy", x)
+    subprocess.run([sys.executable, "-c", FRESH, tmp_path], check=True)
     expected = model.predict(x, verbose=0)
-    np.testing.assert_allclose(loaded, expected, atol=1e-6)
+    for answer in np.load(tmp_path / "y.npy"):
+        np.testing.assert_allclose(answer, expected, atol=1e-5)
 
 
 @given(

@@ -302,13 +302,12 @@ class TestRethreshold:
         optimizer.rethreshold(entry, 0.1)
         np.testing.assert_allclose(array(entry.variable), before, atol=1e-6)
 
-    @pytest.mark.parametrize("delta", (1.0, 0.5))
     @pytest.mark.parametrize(
-        "make",
+        ("make", "delta"),
         (
-            kb.regularizers.L1,
-            kb.regularizers.GroupLasso,
-            kb.regularizers.SparseGroupLasso,
+            (kb.regularizers.L1, 0.5),
+            (kb.regularizers.GroupLasso, 1.0),
+            (kb.regularizers.SparseGroupLasso, 0.5),
         ),
     )
     def test_a_hard_one_keeps_what_stays(self, make, delta):
