@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import is_graph, layers_of
-from keras_bregman.kernels import is_kernel
+from keras_bregman.kernels import is_kernel, is_packed, refuse_packed
 
 
 def flops(model: keras.Model, zeros: bool = True) -> int:
@@ -32,7 +32,8 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
             multiply with them.
 
     Raises:
-        ValueError: If the model is something else.
+        ValueError: If the model is something else; without zeros, for a layer
+            quantized so that its entries share bytes.
     """
     check_all(
         (
@@ -78,7 +79,7 @@ def _multiplications(layer, inputs, output, zeros):
             _multiplications(part, inputs, output, zeros) for part in both
         )
     return sum(
-        _positions(layer, weight, inputs, output) * _size(weight, zeros)
+        _positions(layer, weight, inputs, output) * _size(layer, weight, zeros)
         for weight in layer.weights
         if is_kernel(weight.path)
     )
@@ -131,9 +132,10 @@ def _arguments(layer, node):
     ]
 
 
-def _size(kernel, zeros):
+def _size(layer, kernel, zeros):
     if zeros:
-        return math.prod(kernel.shape)
+        return math.prod((layer.kernel if is_packed(layer) else kernel).shape)
+    refuse_packed(layer)
     return int(np.count_nonzero(keras.ops.convert_to_numpy(kernel)))
 
 

@@ -20,6 +20,8 @@ from keras_bregman._checks import check_layer
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
 _ATTENTION_INPUT = re.compile(r"(^|/)(query|key|value)/kernel$")
 _ATTENTION_OUTPUT = re.compile(r"(^|/)attention_output/kernel$")
+# modes of Keras' quantization
+_PACKED = ("int4", "gptq", "awq")
 _DEPTHWISE = re.compile(r"depthwise|(^|[/_])dw(conv)?(\d|_|/|$)|dwconv")
 
 
@@ -158,6 +160,25 @@ _TRANSPOSED_LAYERS = (
 )
 
 
+def is_packed(layer) -> bool:
+    """Whether a layer is quantized so that entries of its kernel share bytes.
+
+    Its `kernel` then is not the variable, and 0 need not be stored as 0.
+    """
+    return getattr(layer, "quantization_mode", None) in _PACKED
+
+
+def refuse_packed(layer) -> None:
+    """Raises ValueError for a layer whose zeros cannot be counted."""
+    if is_packed(layer):
+        raise ValueError(
+            f"The zeros of layer '{layer.name}' cannot be counted: it is "
+            f"quantized to {layer.quantization_mode!r}, where weights share "
+            "bytes. Count, draw or sparsify the model before it is quantized, "
+            "or quantize it to 'int8'."
+        )
+
+
 def kernels(model) -> list[Kernel]:
     """All kernels of a built model, each once, in the order of its weights.
 
@@ -165,7 +186,8 @@ def kernels(model) -> list[Kernel]:
         model: A built `keras.Model` or layer. Frozen kernels count too.
 
     Raises:
-        ValueError: If the model is not built or holds no kernel.
+        ValueError: If the model is not built, holds no kernel, or holds one
+            whose entries share bytes.
     """
     check_layer("model", model)
     if not model.built:
@@ -175,6 +197,7 @@ def kernels(model) -> list[Kernel]:
         )
     owners: dict[int, keras.layers.Layer] = {}
     for layer in model._flatten_layers():
+        refuse_packed(layer)
         for name in _KERNEL_ATTRIBUTES:
             # a wrapper comes before the layer whose kernel it also holds
             owners[id(getattr(layer, name, None))] = layer

@@ -1,6 +1,7 @@
 """The figures reach whoever reads the logs; plateaus are the authors'."""
 
 import csv
+import io
 import math
 
 import keras
@@ -46,6 +47,18 @@ class TestSparsityLogger:
         assert history["density/net/out/kernel"][-1] == np.mean(out)
         alive = np.concatenate([hidden.any(0), out.any(0)])
         assert history["dead_units"][-1] == pytest.approx(1 - alive.mean())
+
+    def test_a_model_that_the_first_step_builds(self):
+        model = keras.Sequential([keras.layers.Dense(3)])
+        model.compile(kb.LinBreg(0.05, 0.1), "mse")
+        x = data()[0]
+        logger = SparsityLogger(per_layer=True)
+        view = kb.callbacks.LiveView(io.StringIO())
+        callbacks = [logger, view]
+        history = train(model, 2, (x, x[:, :3]), callbacks=callbacks).history
+        assert history["density"][-1] == kb.density(model)
+        (path,) = (k for k in history if k.startswith("flips/"))
+        assert history["flips"] == history[path]
 
     def test_only_totals_by_default(self):
         history = train(_model(), 1, callbacks=[SparsityLogger()]).history

@@ -1,5 +1,7 @@
 """Density is counted exactly, over kernels and nothing else."""
 
+from functools import partial
+
 import keras
 import ml_dtypes
 import numpy as np
@@ -199,6 +201,39 @@ def test_models_that_cannot_be_measured(measure):
         measure(keras.Sequential([layers.Dense(3)]))
     with pytest.raises(ValueError, match=r"no kernel.*embedding/embeddings"):
         measure(sequential((8,), layers.Embedding(9, 3)))
+
+
+@pytest.mark.skipif(
+    not hasattr(keras.quantizers, "unpack_int4"), reason="needs int4 in Keras"
+)
+def test_what_is_quantized():
+    def quantized(mode):
+        model = dense(np.eye(6, 5, dtype="float32"))
+        model.quantize(mode)
+        assert kb.flops(model) == 2 * 30
+        return model
+
+    model = quantized("int8")
+    assert density(model) == 5 / 30
+    assert kb.flops(model, zeros=False) == 2 * 5
+    model = quantized("int4")  # two weights a byte
+    for measure in (density, kb.summary, partial(kb.flops, zeros=False)):
+        with pytest.raises(ValueError, match=r"'int4'.*before it is quantized"):
+            measure(model)
+
+
+def test_what_cannot_be_counted_is_said_before_training():
+    model = keras.Sequential([keras.Input((3,)), layers.Activation("relu")])
+    model.compile("sgd", "mse")
+    epochs = []
+    count = keras.callbacks.LambdaCallback(
+        on_epoch_begin=lambda epoch, logs: epochs.append(epoch)
+    )
+    x = np.zeros((2, 3), "float32")
+    for callback in (kb.callbacks.SparsityLogger(), kb.callbacks.LiveView()):
+        with pytest.raises(ValueError, match="no kernel"):
+            model.fit(x, x, verbose=0, callbacks=[count, callback])
+    assert not epochs
 
 
 TABLE = """\

@@ -29,7 +29,8 @@ class LiveView(keras.callbacks.Callback):
         file: Text stream to write to, by default standard output.
 
     Raises:
-        ValueError: If `file` is no stream.
+        ValueError: If `file` is no stream; when training begins, if the model
+            has no kernel that can be counted.
     """
 
     def __init__(self, file=None):
@@ -41,6 +42,8 @@ class LiveView(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
+        if self.model.built:  # raises before an epoch is lost
+            sparsity.counted(self.model)
         self._drawn = 0
 
     def on_epoch_end(self, epoch, logs=None):

@@ -37,11 +37,13 @@ class SparsityLogger(keras.callbacks.Callback):
     Args:
         per_layer: Whether to log what each kernel does too.
         of: `"kernels"`, or `"regularized"` for the variables that the model's
-            optimizers regularize, kernels or not. Then flips are counted from
-            the end of the first epoch.
+            optimizers regularize, kernels or not. Then, and in a model that
+            is not built before its first step, flips are counted from the end
+            of the first epoch.
 
     Raises:
-        ValueError: If `of` is neither.
+        ValueError: If `of` is neither; when training begins, if the model has
+            no kernel that can be counted.
         FloatingPointError: At the end of an epoch in which a kernel became
             NaN.
     """
@@ -68,9 +70,13 @@ class SparsityLogger(keras.callbacks.Callback):
             caller.callbacks = [self, *others]
 
     def on_train_begin(self, logs=None):
-        # an optimizer that is not built yet cannot say what it regularizes
-        if self.per_layer and self.of == "kernels":
-            self._before = sparsity.supports(self.model)
+        self._before = {}
+        # an optimizer that is not built yet cannot say what it regularizes,
+        # and TensorFlow builds a model without an input at the first step
+        if self.of == "kernels" and self.model.built:
+            sparsity.counted(self.model)  # raises before an epoch is lost
+            if self.per_layer:
+                self._before = sparsity.supports(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
