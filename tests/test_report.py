@@ -212,6 +212,18 @@ def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
         "SET",
         "sparse momentum, published",
     ]
+    assert not axis.texts
+
+
+def test_an_arrow_names_what_lies_below_the_frame(tmp_path):
+    put(tmp_path, "curve-lenet", only=("AdaBreg at 1 %",))
+    (path,) = put(tmp_path, "curve-lenet", only=("SET at 1 %",), seeds=(0,))
+    result = results.read(path)
+    result["test"]["accuracy"] = 0.7125
+    results.save(result, path)
+    axis = tradeoff.draw(Archive(tmp_path).rows("curve-lenet", "full")).axes[0]
+    assert axis.get_ylim()[0] > 80
+    assert [text.get_text() for text in axis.texts] == ["71.2"]
 
 
 def test_every_number_names_the_files_that_it_comes_from(written):

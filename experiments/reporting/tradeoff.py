@@ -38,13 +38,13 @@ def draw(rows: Sequence[Row]) -> Figure:
     """The methods of a curve, its dense reference and published records.
 
     Points are means over seeds, at the density that was reached; bars are the
-    range of the seeds.
+    range of the seeds. An arrow names what lies below the frame.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axis = figure.subplots()
-    lowest = []
+    lines = {}
     for method, found in by_method(list(rows)).items():
         present = [row for row in found.values() if row.results]
         if not present:
@@ -58,7 +58,7 @@ def draw(rows: Sequence[Row]) -> Figure:
             )
             continue
         present.sort(key=lambda row: row.recipe.density or 1)
-        lowest.append(_line(axis, method, present))
+        lines[method] = _line(axis, method, present)
     for (name, points), marker in zip(
         RECORDS.get(rows[0].experiment, {}).items(), "*PX", strict=False
     ):
@@ -76,31 +76,57 @@ def draw(rows: Sequence[Row]) -> Figure:
     axis.minorticks_off()
     axis.set_xlabel("weights that are not 0, in %")
     axis.set_ylabel("test accuracy in %")
-    if lowest:
+    if lines:
         # what falls far below the others would hide how they differ
-        axis.set_ylim(bottom=max(min(lowest), max(lowest) - 6) - 0.5)
+        lowest = [min(means) for _, means in lines.values()]
+        bottom = max(min(lowest), max(lowest) - 6) - 0.5
+        axis.set_ylim(bottom=bottom)
+        for method, line in lines.items():
+            for density, mean in zip(*line, strict=True):
+                if mean < bottom:
+                    _point_below(axis, method, density, mean)
     legend_below(figure, axis)
     return figure
 
 
 def _line(axis, method, rows):
-    """Draws a method, and says how low it falls."""
+    """Draws a method; its densities and means in %."""
+    densities = [row.cell("density").mean for row in rows]
     means = [row.cell("test_accuracy").mean for row in rows]
     seeds = [
         [100 * r["test"]["accuracy"] for r in row.results.values()]
         for row in rows
     ]
     axis.errorbar(
-        [row.cell("density").mean for row in rows],
+        densities,
         means,
         yerr=[
             [mean - min(s) for mean, s in zip(means, seeds, strict=True)],
             [max(s) - mean for mean, s in zip(means, seeds, strict=True)],
         ],
-        color=_COLOURS.get(method, GREY),
+        color=_colour(method),
         marker="o",
         markersize=3.5,
         capsize=2,
         label=method,
     )
-    return min(means)
+    return densities, means
+
+
+def _point_below(axis, method, density, mean):
+    colour = _colour(method)
+    axis.annotate(
+        f"{mean:.1f}",
+        (density, 0),
+        (0, 16),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
+        color=colour,
+        fontsize=8,
+        arrowprops={"arrowstyle": "->", "color": colour},
+    )
+
+
+def _colour(method):
+    return _COLOURS.get(method, GREY)
