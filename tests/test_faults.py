@@ -84,12 +84,16 @@ class TestFullDisk:
         path.parent.mkdir()
         write(mlp(), path)
         before = contents(path)
-        with file_size_limit(200), pytest.raises(OSError) as caught:
-            write(mlp(), path)
-        # the fresh process that compares may come first
-        assert caught.value.filename is not None
-        assert contents(path) == before
-        assert os.listdir(path.parent) == [name]
+        for size in (0, 200):
+            with (
+                file_size_limit(size),
+                pytest.raises(OSError) as caught,
+            ):
+                write(mlp(), path)
+            # the fresh process that compares may come first
+            assert caught.value.filename is not None
+            assert contents(path) == before
+            assert os.listdir(path.parent) == [name]
 
     @pytest.mark.parametrize("name", ["small.keras", "small.kbs"])
     def test_on_the_command_line(self, tmp_path, capsys, file_size_limit, name):

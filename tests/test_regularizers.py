@@ -60,7 +60,7 @@ def kind_name(kind):
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=kind_name)
 checked = settings(
     deadline=None,
-    # an example is a hundredth of a second by torch, which compiles nothing
+    # an example takes milliseconds by torch, which compiles nothing
     max_examples=25 if BACKEND == "torch" else 8,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

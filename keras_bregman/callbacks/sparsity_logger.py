@@ -74,9 +74,10 @@ class SparsityLogger(keras.callbacks.Callback):
         # an optimizer that is not built yet cannot say what it regularizes,
         # and TensorFlow builds a model without an input at the first step
         if self.of == "kernels" and self.model.built:
-            sparsity.counted(self.model)  # raises before an epoch is lost
             if self.per_layer:
                 self._before = sparsity.supports(self.model)
+            else:
+                sparsity.counted(self.model)  # raises before an epoch is lost
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:
