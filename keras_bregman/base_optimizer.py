@@ -21,7 +21,7 @@ from keras_bregman._checks import (
     check_number,
     shown,
 )
-from keras_bregman._fusion import densify, fuse
+from keras_bregman._fusion import bundles, densify, fuse, join, spread
 from keras_bregman._numbers import number, numbers
 from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
@@ -59,7 +59,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     """What the optimizers share: who is regularized how, and the bookkeeping.
 
     A subclass names its slots and gives `_direction` and `_move`, which map
-    tensors to tensors.
+    tensors to tensors entry by entry: variables that move alike may come joined
+    to one vector.
     """
 
     _keeps_dual: ClassVar[bool] = True
@@ -154,6 +155,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     else (fuse(update), fuse(self._make_update(shrink, True)))
                 )
             self._updates.append(made[shrink])
+        kinds = list(map(_kind, variables, shrinks))
+        if type(self).update_step is not ProximalOptimizer.update_step:
+            kinds = [None] * len(kinds)  # somebody's own takes one at a time
+        self._bundles = bundles(variables, kinds)
 
     def _add_slot(self, variable, name):
         dtype = _state_dtype(variable)
@@ -198,27 +203,83 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         super().apply([densify(g) for g in grads], trainable_variables)
 
+    def stateless_apply(self, optimizer_variables, grads, trainable_variables):
+        if keras.config.backend() == "torch":
+            # where variables are joined, tensors are written in place
+            optimizer_variables = [ops.copy(v) for v in optimizer_variables]
+            trainable_variables = [ops.copy(v) for v in trainable_variables]
+        return super().stateless_apply(
+            optimizer_variables, grads, trainable_variables
+        )
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        alone: list = []
+        joined: dict[int, list] = {}
+        for pair in zip(grads, trainable_variables, strict=True):
+            number = self._bundles[self._get_variable_index(pair[1])]
+            together = joined.setdefault(number, []) if number else alone
+            together.append(pair)
+        for pairs in joined.values():
+            self._joint_step(pairs, learning_rate)
+        if alone:
+            grads, variables = map(list, zip(*alone, strict=True))
+            super()._backend_update_step(grads, variables, learning_rate)
+
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
         state = self._states[index]
         lam = self._lambda_variables[index]
         dtype = _state_dtype(variable)
-        update, update_frozen = self._updates[index]
-        arguments = (
+        theta, new_state = self._moved(
+            index,
             ops.cast(variable, dtype),
             ops.cast(gradient, dtype),
-            ops.cast(learning_rate, dtype),
-            ops.cast(self.iterations + 1, dtype),
-            # below 0, by somebody's assign, there is no such regularizer
-            None if lam is None else ops.relu(ops.cast(lam, dtype)),
+            learning_rate,
+            None if lam is None else ops.cast(lam, dtype),
             [ops.cast(slot, dtype) for slot in state],
-        )
-        theta, new_state = (update_frozen if self._frozen else update)(
-            *arguments
         )
         for slot, value in zip(state, new_state, strict=True):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
+
+    def _joint_step(self, pairs, learning_rate):
+        """`update_step` of a bundle's gradients and variables."""
+        gradients, variables = zip(*pairs, strict=True)
+        indices = [self._get_variable_index(v) for v in variables]
+        weights = [v.value for v in variables]
+        states = zip(*(self._states[i] for i in indices), strict=True)
+        slots = [[slot.value for slot in alike] for alike in states]
+        lams = [self._lambda_variables[i] for i in indices]
+        lams = [
+            lam.value.expand(weight.numel())
+            for lam, weight in zip(lams, weights, strict=True)
+            if lam is not None
+        ]
+        dtype = _state_dtype(variables[0])
+        theta, new_slots = self._moved(
+            indices[0],
+            join(weights, dtype),
+            join(gradients, dtype),
+            learning_rate,
+            join(lams, dtype) if lams else None,
+            [join(slot, dtype) for slot in slots],
+        )
+        for slot, value in zip(slots, new_slots, strict=True):
+            spread(value, slot)
+        spread(theta, weights)
+
+    def _moved(self, index, theta, gradient, learning_rate, lam, state):
+        """The weights and slots after a step, by one variable's update."""
+        update, update_frozen = self._updates[index]
+        return (update_frozen if self._frozen else update)(
+            theta,
+            gradient,
+            ops.cast(learning_rate, theta.dtype),
+            ops.cast(self.iterations + 1, theta.dtype),
+            # below 0, by somebody's assign, there is no such regularizer
+            None if lam is None else ops.relu(lam),
+            state,
+        )
 
     @property
     def lambdas(self) -> dict[str, keras.Variable]:
@@ -464,6 +525,16 @@ def check_finite(variables) -> None:
                 "load finite weights and go on: the optimizer's state heals "
                 "itself at the next step."
             )
+
+
+def _kind(variable, shrink):
+    """What variables have in common that may take a step as one vector."""
+    dtype = keras.backend.standardize_dtype(variable.dtype)
+    if shrink is None:
+        return "free", dtype
+    kind = type(shrink.regularizer)
+    # not what a subclass of the l1 norm, with a prox of its own, inherits
+    return (kind, dtype) if vars(kind).get("separable") else None
 
 
 def _state_dtype(variable):

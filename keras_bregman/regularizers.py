@@ -41,10 +41,14 @@ class Regularizer:
     Args:
         lam: Strength lambda, a finite float, 0 or greater. Every method takes
             another one as `lam`, a float or a scalar tensor of `x`'s dtype:
-            this is how an optimizer keeps it in a variable.
+            this is how an optimizer keeps it in a variable. The l1 norms also
+            take a tensor of `x`'s shape, with a strength for every entry.
     """
 
     min_rank = 0
+    # of a sum over entries several kernels may come as one vector, with a
+    # strength for every entry
+    separable = False
 
     def __init__(self, lam: float):
         self.lam = check_number("lam", lam)
@@ -73,7 +77,10 @@ class Regularizer:
     def _taken(self, x, lam):
         """`x` and the strength, checked and as tensors."""
         x = check_tensor("x", x)
-        lam = self.lam if lam is None else check_scalar("lam", lam)
+        if lam is None:
+            lam = self.lam
+        elif not self.separable or getattr(lam, "shape", None) != x.shape:
+            lam = check_scalar("lam", lam)
         return x, ops.convert_to_tensor(lam, dtype=x.dtype)
 
     def get_config(self) -> dict[str, Any]:
@@ -107,9 +114,11 @@ class L1(Regularizer):
         lam: Strength lambda, a finite float, 0 or greater.
     """
 
+    separable = True
+
     def value(self, x, lam=None, layout=None):
         x, lam = self._taken(x, lam)
-        return lam * ops.sum(ops.abs(x))
+        return ops.sum(lam * ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
         x, lam = self._taken(x, lam)
@@ -137,9 +146,11 @@ class NonNegativeL1(Regularizer):
         lam: Strength lambda, a finite float, 0 or greater.
     """
 
+    separable = True
+
     def value(self, x, lam=None, layout=None):
         x, lam = self._taken(x, lam)
-        total = lam * ops.sum(ops.abs(x))
+        total = ops.sum(lam * ops.abs(x))
         infinite = ops.convert_to_tensor(math.inf, dtype=x.dtype)
         return ops.where(ops.any(x < 0), infinite, total)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 from helpers import (
+    BACKEND,
     OPTIMIZERS,
     WAYS,
     array,
@@ -25,7 +26,7 @@ from helpers import (
 from keras import layers, ops
 
 import keras_bregman as kb
-from keras_bregman import regularizers
+from keras_bregman import _fusion, regularizers
 
 REFERENCES = {
     "linbreg": reference.linbreg,
@@ -602,3 +603,115 @@ def test_a_regularizer_that_takes_nothing_warns():
 def test_arrays_are_no_variables():
     with pytest.raises(ValueError, match="`variables` must be a list of"):
         kb.LinBreg().build([np.zeros((2, 2), "float32")])
+
+
+SHAPES = {
+    "a/kernel": (4, 3),
+    "a/bias": (3,),
+    "b/kernel": (3, 2),
+    "b/bias": (2,),
+    "whole/kernel": (2, 5),
+    "c/kernel": (2, 2, 1, 3),
+    "own/kernel": (3, 2),
+    "c/scale": (),
+    "positive/kernel": (2, 2),
+    "large/kernel": (4, 6),
+    "half/kernel": (3, 3),
+}
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch alone joins variables")
+class TestJoinedVariables:
+    class Own(regularizers.L1):
+        """Inherits all that joins kernels, and must not be joined."""
+
+        def prox(self, x, step=1.0, lam=None, layout=None):
+            assert len(x.shape) > 1
+            return super().prox(x, step, lam, layout)
+
+    def _variables(self):
+        rng = np.random.default_rng(0)
+        return [
+            keras.Variable(
+                rng.normal(size=shape),
+                dtype="bfloat16" if "half" in path else "float32",
+                name=path.replace("/", "_"),
+            )
+            for path, shape in SHAPES.items()
+        ]
+
+    def _optimizer(self, name, **kwargs):
+        return OPTIMIZERS[name](
+            0.1,
+            {
+                "whole": regularizers.GroupLasso(0.1),
+                "own": self.Own(0.1),
+                "positive": regularizers.NonNegativeL1(0.1),
+                "a_kernel": 0.05,
+                "kernel": 0.2,
+            },
+            **kwargs,
+        )
+
+    @pytest.mark.parametrize("name", OPTIMIZERS)
+    def test_a_step_is_that_of_each_alone(self, name, monkeypatch):
+        monkeypatch.setattr(_fusion, "_JOINED_ON_CPU", 20)
+        ours = self._optimizer(name, global_clipnorm=5.0, weight_decay=0.01)
+        alone = self._optimizer(name, global_clipnorm=5.0, weight_decay=0.01)
+        one_by_one = []
+
+        def update_step(optimizer, gradient, variable, learning_rate):
+            one_by_one.append(variable)
+            return type(ours).update_step(
+                optimizer, gradient, variable, learning_rate
+            )
+
+        alone.__class__ = type(
+            "Alone", (type(alone),), {"update_step": update_step}
+        )
+        found, expected = self._variables(), self._variables()
+        rng = np.random.default_rng(1)
+        for step in range(24):
+            if step == 8:
+                for optimizer in (ours, alone):
+                    optimizer.set_lambda(0.5, "b_kernel")
+            if step == 16:
+                for optimizer in (ours, alone):
+                    optimizer.freeze_support()
+            gradients = [
+                ops.convert_to_tensor(rng.normal(size=shape), "float32")
+                for shape in SHAPES.values()
+            ]
+            # now and then some have no gradient
+            used = slice(0, None, 1 + step % 2)
+            ours.apply(gradients[used], found[used])
+            alone.apply(gradients[used], expected[used])
+        assert len(one_by_one) == 12 * (11 + 6)
+        # two kernels fill a vector, the third begins another; what is too
+        # large, in groups or with a prox of its own stays alone
+        assert ours._bundles == [1, 2, 1, 2, 0, 3, 0, 2, 4, 0, 5]
+        assert alone._bundles == [0] * 11
+        for a, b in zip(
+            [*found, *ours.variables],
+            [*expected, *alone.variables],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(array(a), array(b))
+        zeros = [np.mean(array(v) == 0) for v in found]
+        assert 0 < np.mean(zeros) < 1
+
+    def test_gradients_and_given_tensors_stay_as_they_are(self):
+        optimizer, variables = self._optimizer("adabreg"), self._variables()
+        optimizer.build(variables)
+        gradients = [ops.ones_like(v.value) for v in variables]
+        values = [ops.copy(v) for v in variables]
+        slots = [ops.copy(v) for v in optimizer.variables]
+        before = [array(t).copy() for t in (*gradients, *values, *slots)]
+        new, _ = optimizer.stateless_apply(slots, gradients, values)
+        for tensor, value in zip(
+            (*gradients, *values, *slots), before, strict=True
+        ):
+            np.testing.assert_array_equal(array(tensor), value)
+        optimizer.apply(gradients, variables)
+        for variable, value in zip(variables, new, strict=True):
+            np.testing.assert_array_equal(array(variable), array(value))

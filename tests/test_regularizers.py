@@ -391,6 +391,37 @@ def test_other_strength_given_as_tensor(kind, data):
         np.testing.assert_array_equal(to_numpy(ours), theirs)
 
 
+@pytest.mark.parametrize("kind", [(L1, None), (NonNegativeL1, None)])
+@checked
+@given(data=st.data())
+def test_a_strength_for_every_entry_is_each_entry_s_own(kind, data):
+    draw = Draw(data, kind)
+    x, v = draw.weights(), draw.point()
+    lams = data.draw(hnp.arrays(float, x.shape, elements=strengths))
+    regularizer = draw.problem.regularizer
+    x_, v_, lams_ = to_tensor(x), to_tensor(v), to_tensor(lams)
+    found = {
+        "prox": to_numpy(regularizer.prox(v_, 2.0, lams_)),
+        "project": to_numpy(regularizer.project(x_, v_, lams_)),
+    }
+    total = 0.0
+    for entry in np.ndindex(x.shape):
+        alone = type(regularizer)(lams[entry])
+        at, dual = x_[entry], v_[entry]
+        assert found["prox"][entry] == to_numpy(alone.prox(dual, 2.0))
+        assert found["project"][entry] == to_numpy(alone.project(at, dual))
+        total += float(alone.value(at))
+    value = float(regularizer.value(x_, lams_))
+    assert value == pytest.approx(total, rel=1e-12)
+
+
+@pytest.mark.parametrize("cls", [GroupLasso, SparseGroupLasso])
+def test_a_group_has_one_strength(cls):
+    x = to_tensor(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="`lam`"):
+        cls(0.1).prox(x, lam=x)
+
+
 @pytest.mark.parametrize(
     "regularizer, x, expected",
     [
