@@ -16,9 +16,9 @@ import platform
 
 import keras
 
-# entries that are joined at most: on a CPU what still fits its cache, elsewhere
-# few enough that temporary copies stay small beside a network
-_JOINED_ON_CPU, _JOINED = 2**18, 2**22
+# entries that are joined at most: on a CPU those whose arithmetic takes no
+# longer than the calls, elsewhere few enough that copies stay small
+_JOINED_ON_CPU, _JOINED = 2**16, 2**22
 
 
 def fuse(function):
