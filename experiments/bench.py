@@ -20,7 +20,7 @@ from experiments import (
     zeros,
 )
 from experiments.reporting import inference as inference_tables
-from experiments.reporting import scaling as scaling_tables
+from experiments.reporting import speed as speed_tables
 from keras_bregman._table import table
 
 # the variables of a ResNet-18 with a 10-class head: 11 million weights
@@ -224,27 +224,12 @@ def describe_steps(results: list[dict]) -> str:
 
 def describe_fits(results: list[dict]) -> str:
     """What `fit` makes of it, as a table over one result a backend."""
-    rows = [
-        (
-            f["network"],
-            f["optimizer"],
-            r["backend"],
-            f"{f['rate']:,.0f}",
-            f"{f['ratio']:.2f}",
-            f"{f['waiting']:.0%}",
-        )
-        for r in results
-        for f in r["fits"]
-    ]
-    return table(
-        ("fit", "optimizer", "backend", "examples/s", "of Adam's", "waiting"),
-        rows,
-    )
+    return _flat(speed_tables.fits(results))
 
 
 def describe_scaling(results: list[dict]) -> str:
     """What several processes make of it, a result a backend."""
-    return _flat(scaling_tables.rates(results))
+    return _flat(speed_tables.rates(results))
 
 
 def describe_inference(results: list[dict]) -> str:

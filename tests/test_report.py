@@ -23,7 +23,7 @@ from experiments.reporting import (
     inference,
     markdown,
     quality,
-    scaling,
+    speed,
     tables,
     tradeoff,
     verdicts,
@@ -648,21 +648,36 @@ def test_what_networks_cost_is_told_from_the_benchmarks_file(
     assert "bench/zeros.json is damaged" in str(archive.damaged)
 
 
-def test_how_processes_scale_is_told_from_each_backends_file(tmp_path):
-    def section():
-        return section_of(Archive(tmp_path), scaling.TITLE)
+def test_speed_is_told_from_each_backends_file(tmp_path):
+    def tables():
+        return section_of(Archive(tmp_path), speed.TITLE).tables
 
-    ((text, table),) = section().tables
-    assert "Not measured yet: bench scaling." in text and table is None
+    for (text, table), name in zip(tables(), ("fit", "scaling"), strict=True):
+        assert f"Not measured yet: bench {name}." in text and table is None
     common = {"network": "perceptron", "optimizer": "AdaBreg"}
     torch = [
         {**common, "workers": 1, "batch": 128, "rate": 12345.6, "ratio": 1.0},
         {**common, "workers": 2, "batch": 256, "rate": 20000.0, "ratio": 1.62},
     ]
+    fit = {**common, "rate": 4321.0, "ratio": 0.984, "waiting": 0.028}
+    slow = {**fit, "network": "ConvNet"}
     folder = tmp_path / "bench"
     results.save({"scaling": torch}, folder / "scaling-torch.json")
     results.save({"scaling": torch[:1]}, folder / "scaling-jax.json")
-    ((_, table),) = section().tables
+    results.save({"fits": [fit]}, folder / "fit-jax.json")
+    hardware = {"processor": "a processor", "cores": 2}
+    results.save(
+        {"fits": [fit, slow], "hardware": hardware}, folder / "fit-torch.json"
+    )
+    (text, beside_adam), (_, table) = tables()
+    assert text.endswith("Measured: torch on a processor, 2 cores.")
+    words = ("a second", "times as fast", "waiting")
+    assert beside_adam.groups[1:] == [("jax", words), ("torch", words)]
+    measured = ["4,321", "0.98", "3 %"]
+    assert beside_adam.rows == [
+        ["perceptron", "AdaBreg", *measured, *measured],
+        ["ConvNet", "AdaBreg", "-", "-", "-", *measured],
+    ]
     assert [group for group, _ in table.groups] == ["", "1 x 128", "2 x 128"]
     assert table.rows == [
         ["perceptron", "AdaBreg", "jax", "12,346", "1.00", "-", "-"],

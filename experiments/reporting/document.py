@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.reporting import inference, quality, scaling, tables
+from experiments.reporting import inference, quality, speed, tables
 from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
@@ -62,7 +62,7 @@ def build(
     """Puts everything in its place."""
     # which may find damaged files, so before these are listed
     benchmarks = [
-        _scaling(archive),
+        _speed(archive),
         _inference(archive, drawn),
         Section(quality.TITLE, [(quality.CAPTION, quality.build(archive))], []),
     ]
@@ -101,12 +101,20 @@ def _section(experiment: Experiment, archive, drawn):
     )
 
 
-def _scaling(archive):
-    """How much faster several processes train."""
-    found = scaling.results_of(archive)
-    missing = f"{scaling.CAPTION} Not measured yet: bench scaling."
-    part = (scaling.CAPTION, scaling.rates(found)) if found else (missing, None)
-    return Section(scaling.TITLE, [part], [])
+def _speed(archive):
+    """What a step costs, and how much faster several processes train."""
+    parts: list[tuple[str, Table | None]] = []
+    for name, caption, build in (
+        ("fit", speed.BESIDE_ADAM, speed.fits),
+        ("scaling", speed.SCALING, speed.rates),
+    ):
+        found = speed.results_of(archive, name)
+        if found:
+            parts.append((caption + speed.machines(found), build(found)))
+        else:
+            missing = f"{caption} Not measured yet: bench {name}."
+            parts.append((missing, None))
+    return Section(speed.TITLE, parts, [])
 
 
 def _inference(archive, drawn):
