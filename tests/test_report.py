@@ -217,13 +217,23 @@ def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
 
 def test_an_arrow_names_what_lies_below_the_frame(tmp_path):
     put(tmp_path, "curve-lenet", only=("AdaBreg at 1 %",))
-    (path,) = put(tmp_path, "curve-lenet", only=("SET at 1 %",), seeds=(0,))
-    result = results.read(path)
-    result["test"]["accuracy"] = 0.7125
-    results.save(result, path)
+    low = {
+        "SET at 1 %": (0.7125, 0.0099),
+        "STR at 1 %": (0.505, 0.01),
+        "STR at 2 %": (0.6, 0.02),
+    }
+    for label, (accuracy, density) in low.items():
+        (path,) = put(tmp_path, "curve-lenet", only=(label,), seeds=(0,))
+        result = results.read(path)
+        result["test"].update(accuracy=accuracy, density=density)
+        results.save(result, path)
     axis = tradeoff.draw(Archive(tmp_path).rows("curve-lenet", "full")).axes[0]
     assert axis.get_ylim()[0] > 80
-    assert [text.get_text() for text in axis.texts] == ["71.2"]
+    found = {text.get_text(): text for text in axis.texts}
+    assert set(found) == {"71.2", "50.5", "60.0"}
+    # at one density one stands over the other
+    heights = {name: text.xyann[1] for name, text in found.items()}
+    assert heights["60.0"] == heights["71.2"] == heights["50.5"] - 10
 
 
 def test_every_number_names_the_files_that_it_comes_from(written):

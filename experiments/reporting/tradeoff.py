@@ -81,10 +81,15 @@ def draw(rows: Sequence[Row]) -> Figure:
         lowest = [min(means) for _, means in lines.values()]
         bottom = max(min(lowest), max(lowest) - 6) - 0.5
         axis.set_ylim(bottom=bottom)
-        for method, line in lines.items():
-            for density, mean in zip(*line, strict=True):
-                if mean < bottom:
-                    _point_below(axis, method, density, mean)
+        below = [
+            (density, mean, method)
+            for method, line in lines.items()
+            for density, mean in zip(*line, strict=True)
+            if mean < bottom
+        ]
+        for i, (density, mean, method) in enumerate(below):
+            beside = [d for d, *_ in below[:i] if 0.9 < d / density < 1.1]
+            _point_below(axis, method, density, mean, len(beside))
     legend_below(figure, axis)
     return figure
 
@@ -113,12 +118,13 @@ def _line(axis, method, rows):
     return densities, means
 
 
-def _point_below(axis, method, density, mean):
+def _point_below(axis, method, density, mean, number):
+    """Names a point in an arrow; those at one density one over another."""
     colour = _colour(method)
     axis.annotate(
         f"{mean:.1f}",
         (density, 0),
-        (0, 16),
+        (0, 16 + 10 * number),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
         ha="center",
