@@ -119,17 +119,18 @@ def _line(axis, method, rows):
 
 
 def _point_below(axis, method, density, mean, number):
-    """Names a point in an arrow; those at one density one over another."""
+    """Names a point in an arrow; those at one density side by side."""
     colour = _colour(method)
     axis.annotate(
         f"{mean:.1f}",
         (density, 0),
-        (0, 16 + 10 * number),
+        (26 * number, 16),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
         ha="center",
         color=colour,
         fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5},
         arrowprops={"arrowstyle": "->", "color": colour},
     )
 
