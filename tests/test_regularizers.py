@@ -391,7 +391,7 @@ def test_other_strength_given_as_tensor(kind, data):
         np.testing.assert_array_equal(to_numpy(ours), theirs)
 
 
-@pytest.mark.parametrize("kind", [(L1, None), (NonNegativeL1, None)])
+@pytest.mark.parametrize("kind", KINDS[:2], ids=kind_name)
 @checked
 @given(data=st.data())
 def test_a_strength_for_every_entry_is_each_entry_s_own(kind, data):
