@@ -424,7 +424,7 @@ EXPERIMENTS = {
                 *_VGG16_AT_5,
             ),
             (0, 1, 2),
-            {**_QUARTER, "threshold": 0.01, "precision": "float32"},
+            {**_QUARTER_CURVE, "threshold": 0.01},
         ),
         Experiment(
             "table4",

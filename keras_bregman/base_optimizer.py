@@ -215,12 +215,15 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
         alone: list = []
         joined: dict[int, list] = {}
-        for pair in zip(grads, trainable_variables, strict=True):
-            number = self._bundles[self._get_variable_index(pair[1])]
-            together = joined.setdefault(number, []) if number else alone
-            together.append(pair)
-        for pairs in joined.values():
-            self._joint_step(pairs, learning_rate)
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            if number := self._bundles[index]:
+                bundle = joined.setdefault(number, [])
+                bundle.append((index, gradient, variable))
+            else:
+                alone.append((gradient, variable))
+        for bundle in joined.values():
+            self._joint_step(bundle, learning_rate)
         if alone:
             grads, variables = map(list, zip(*alone, strict=True))
             super()._backend_update_step(grads, variables, learning_rate)
@@ -242,10 +245,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
 
-    def _joint_step(self, pairs, learning_rate):
-        """`update_step` of a bundle's gradients and variables."""
-        gradients, variables = zip(*pairs, strict=True)
-        indices = [self._get_variable_index(v) for v in variables]
+    def _joint_step(self, bundle, learning_rate):
+        """`update_step` of a bundle: of each its index, gradient, variable."""
+        indices, gradients, variables = zip(*bundle, strict=True)
         weights = [v.value for v in variables]
         states = zip(*(self._states[i] for i in indices), strict=True)
         slots = [[slot.value for slot in alike] for alike in states]

@@ -103,32 +103,35 @@ def _section(experiment: Experiment, archive, drawn):
 
 def _speed(archive):
     """What a step costs, and how much faster several processes train."""
-    parts: list[tuple[str, Table | None]] = []
+    parts = []
     for name, caption, build in (
         ("fit", speed.BESIDE_ADAM, speed.fits),
         ("scaling", speed.SCALING, speed.rates),
     ):
         found = speed.results_of(archive, name)
-        if found:
-            parts.append((caption + speed.machines(found), build(found)))
-        else:
-            missing = f"{caption} Not measured yet: bench {name}."
-            parts.append((missing, None))
+        told = caption + speed.machines(found)
+        parts.append(_benchmark(name, told, found, build))
     return Section(speed.TITLE, parts, [])
 
 
 def _inference(archive, drawn):
     """What the networks to be compacted cost where they are used."""
-    parts: list[tuple[str, Table | None]] = []
-    for name, caption, build in (
-        ("inference", inference.SIZE_AND_SPEED, inference.sizes),
-        ("zeros", inference.ZEROS, inference.zeros),
-    ):
-        rows = inference.measured(archive, name)
-        missing = f"{caption} Not measured yet: bench {name}."
-        parts.append((caption, build(rows)) if rows else (missing, None))
+    parts = [
+        _benchmark(name, caption, inference.measured(archive, name), build)
+        for name, caption, build in (
+            ("inference", inference.SIZE_AND_SPEED, inference.sizes),
+            ("zeros", inference.ZEROS, inference.zeros),
+        )
+    ]
     figures = [figure for figure in drawn if figure.experiment == "inference"]
     return Section(inference.TITLE, parts, figures)
+
+
+def _benchmark(name, caption, found, build):
+    """Caption and table of what a benchmark found, if anything."""
+    if not found:
+        return f"{caption} Not measured yet: bench {name}.", None
+    return caption, build(found)
 
 
 def _heading(name):

@@ -51,8 +51,8 @@ def machines(results: list[dict[str, Any]]) -> str:
 
 
 def fits(results: list[dict[str, Any]]) -> Table:
-    """A line for each network and optimizer."""
-    found: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
+    """A line for each network and optimizer, columns for each backend."""
+    found: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
     for result in results:
         for row in result["fits"]:
             key = (row["network"], row["optimizer"])
@@ -61,53 +61,49 @@ def fits(results: list[dict[str, Any]]) -> Table:
                 f"{row['ratio']:.2f}",
                 f"{row['waiting']:.0%}".replace("%", " %"),
             )
-    backends = [result["backend"] for result in results]
-    words = ("a second", "times as fast", "waiting")
-    return Table(
-        [
-            ("", ("network", "optimizer")),
-            *((backend, words) for backend in backends),
-        ],
-        [
-            [
-                *key,
-                *(
-                    text
-                    for backend in backends
-                    for text in cells.get(backend, ("-",) * len(words))
-                ),
-            ]
-            for key, cells in found.items()
-        ],
-        "-",
+    return _side_by_side(
+        ("network", "optimizer"),
+        ("a second", "times as fast", "waiting"),
+        found,
     )
 
 
 def rates(results: list[dict[str, Any]]) -> Table:
     """A line for each network, optimizer and backend."""
-    settings: dict[str, None] = {}  # in the order in which they come
-    found: dict[tuple[str, ...], dict[str, tuple[str, str]]] = {}
+    found: dict[tuple[str, ...], dict[str, tuple[str, ...]]] = {}
     for result in results:
         for row in result["scaling"]:
             setting = f"{row['workers']} x {row['batch'] // row['workers']}"
-            settings[setting] = None
             key = (row["network"], row["optimizer"], result["backend"])
             found.setdefault(key, {})[setting] = (
                 f"{row['rate']:,.0f}",
                 f"{row['ratio']:.2f}",
             )
+    return _side_by_side(
+        ("network", "optimizer", "backend"),
+        ("a second", "times as fast"),
+        found,
+    )
+
+
+def _side_by_side(heads, words, found):
+    """Lines by key; for each setting, in the order in which they come, cells.
+
+    Args:
+        heads: Of the columns that hold a key.
+        words: Of the columns of a setting.
+        found: By key and setting, one text for each of `words`.
+    """
+    settings = dict.fromkeys(name for cells in found.values() for name in cells)
     return Table(
-        [
-            ("", ("network", "optimizer", "backend")),
-            *((setting, ("a second", "times as fast")) for setting in settings),
-        ],
+        [("", heads), *((setting, words) for setting in settings)],
         [
             [
                 *key,
                 *(
                     text
                     for setting in settings
-                    for text in cells.get(setting, ("-", "-"))
+                    for text in cells.get(setting, ("-",) * len(words))
                 ),
             ]
             for key, cells in found.items()
