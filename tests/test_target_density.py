@@ -195,6 +195,19 @@ def test_the_way_there_is_a_cubic_ramp(start):
 
 
 @pytest.mark.once
+def test_a_model_that_its_first_step_builds_is_led_down_from_1():
+    dataset = load("digits")
+    hidden = keras.layers.Dense(32, "relu")
+    logits = keras.layers.Dense(dataset.classes)
+    flat = keras.layers.Flatten()
+    model = keras.Sequential([flat, hidden, logits])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(kb.AdaBreg(0.003, 1.0), loss)
+    fit(model, [kb.callbacks.SparsityWatch(), TargetDensity(0.05)])
+    assert kb.density(model) == pytest.approx(0.05, rel=0.02)
+    assert float(model.optimizer.initial_density) == 1
+
+
 def test_validation_sees_the_density_of_the_logs():
     seen = []
 

@@ -134,7 +134,6 @@ class TargetDensity(keras.callbacks.Callback):
         self._epoch = self._done = 0
         self._steps: int | None = None
         self._training = self._checked = False
-        self._begun_at = 1.0
         self._is_correct = False
         self._steered: list[LinBreg | AdaBreg] = []
 
@@ -143,7 +142,9 @@ class TargetDensity(keras.callbacks.Callback):
         self._steered = []
         self._steps = None  # a former fit may have had other data
         self._freeze(False)  # or have been broken off
-        if self.of == "kernels":
+        # one that its first step builds starts dense
+        self._begun_at = 1.0
+        if self.of == "kernels" and self.model.built:
             self._begun_at = sparsity.density(self.model)
 
     def on_train_end(self, logs=None):

@@ -37,8 +37,11 @@ class SparsityWatch(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         optimizers = inner_optimizers(self.model.optimizer)
         self._is_fresh = not any(number(o.iterations) for o in optimizers)
-        self._begun = sparsity.supports(self.model)
-        self._begun_at = _share_on(self._begun)
+        # one that its first step builds starts dense
+        self._begun, self._begun_at = {}, 1.0
+        if self.model.built:
+            self._begun = sparsity.supports(self.model)
+            self._begun_at = _share_on(self._begun)
         self._earlier = self._steps = 0
         self._looks = list(_EARLY)
         self._is_judged = False
@@ -66,11 +69,10 @@ class SparsityWatch(keras.callbacks.Callback):
                 self._say_not_finite(name)
         if self._steps >= _PATIENCE and not self._is_judged:
             self._is_judged = True
-            still = not any(
+            if self._is_sparse_start() and not any(
                 (value[~self._begun[name]] != 0).any()
                 for name, value in values.items()
-            )
-            if still and self._is_sparse_start():
+            ):
                 self._say_nothing()
         dead = {
             k.name
