@@ -23,6 +23,7 @@ from experiments.reporting import (
     inference,
     markdown,
     quality,
+    ranking,
     speed,
     tables,
     tradeoff,
@@ -182,6 +183,44 @@ def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
     assert lines["STR"]["10 %"] == "no full run yet"
     assert (lines["SET"]["FLOPs"], lines["SET"]["memory"]) == ("4 %", "3.5")
     assert lines["Adam"]["FLOPs"] == "-"  # its file does not say
+
+
+def test_who_is_first_at_a_density(tmp_path):
+    def run(label, share, *accuracies):
+        for seed, accuracy in enumerate(accuracies):
+            put(
+                tmp_path,
+                "curve-lenet",
+                only=(label,),
+                seeds=(seed,),
+                accuracy=accuracy,
+                density=share,
+            )
+
+    run("AdaBreg at 20 %", 0.2, 0.92, 0.92, 0.92)
+    run("LinBreg at 20 %", 0.2, 0.91, 0.91, 0.91)
+    run("Pruning at 20 %", 0.1, 0.91, 0.91, 0.91)  # fewer weights will do
+    run("RigL at 20 %", 0.21, 0.99, 0.99, 0.99)  # more will not
+    run("SET at 20 %", 0.2, 0.99, 0.99)  # nor a seed less
+    run("LinBreg at 10 %", 0.1, 0.905, 0.905, 0.905)
+    run("Lasso at 10 %", 0.1, 0.90, 0.91, 0.92)
+    run("LinBreg at 5 %", 0.05, 0.88, 0.88, 0.88)
+    run("ProxGD at 5 %", 0.05, 0.90, 0.91, 0.89)
+    run("AdaBreg at 2 %", 0.02, 0.90, 0.90, 0.90)  # no other to compare with
+    table = ranking.by_density(Archive(tmp_path).rows("curve-lenet", "full"))
+    assert table.groups[1] == ("asked for", ("20 %", "10 %", "5 %"))
+    named, others, ahead, standing = (row[1:] for row in table.rows)
+    assert named[0] == "AdaBreg 92.00 ± 0.00"
+    assert others == [
+        "Pruning 91.00 ± 0.00",
+        "Lasso 91.00 ± 1.00",
+        "ProxGD 90.00 ± 1.00",
+    ]
+    assert ahead == ["+1.00", "-0.50", "-2.00"]
+    assert standing == ["first", "near", "behind"]
+    # and nobody is, before both kinds have run
+    mlp = Archive(tmp_path).rows("curve-mlp", "full")
+    assert ranking.by_density(mlp) is None
 
 
 def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
-from experiments.reporting import inference, quality, speed, tables
+from experiments.reporting import (
+    inference,
+    quality,
+    ranking,
+    speed,
+    tables,
+)
 from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
@@ -33,7 +39,7 @@ class Section(NamedTuple):
 
     Attributes:
         title: Its heading.
-        tables: Caption and table for each scale; `None` for one without runs.
+        tables: Captions and tables; `None` for what has not run.
         figures: Its figures, drawn or not.
     """
 
@@ -91,7 +97,11 @@ def _section(experiment: Experiment, archive, drawn):
     name = experiment.name
     return Section(
         f"{_heading(name)}: {experiment.title}",
-        [_table(experiment, archive, scale) for scale in SCALES],
+        [
+            table
+            for scale in SCALES
+            for table in _tables(experiment, archive, scale)
+        ],
         [
             figure
             for figure in drawn
@@ -143,19 +153,23 @@ def _heading(name):
     return f"{word.capitalize()}{'s' if '-' in number else ''} {number}"
 
 
-def _table(experiment, archive, scale):
+def _tables(experiment, archive, scale):
+    """What an experiment shows at a scale."""
     rows = archive.rows(experiment.name, scale)
     caption = _caption(experiment, scale)
     # the report's own tables show what is missing, line by line
     optional = scale != "full" or tables.is_search(experiment.name)
     if optional and not any(row.results for row in rows):
-        return f"{caption}: no {scale} run yet.", None
-    if tables.is_search(experiment.name):
-        return f"{caption}.", tables.by_validation(rows)
-    if tables.is_curve(experiment.name):
+        yield f"{caption}: no {scale} run yet.", None
+    elif tables.is_search(experiment.name):
+        yield f"{caption}.", tables.by_validation(rows)
+    elif tables.is_curve(experiment.name):
         told = f"{caption}; test accuracy. {experiment.note}".rstrip()
-        return told, tables.by_density(rows)
-    return f"{caption}.", tables.build(experiment.name, rows)
+        yield told, tables.by_density(rows)
+        if (ranked := ranking.by_density(rows)) is not None:
+            yield ranking.CAPTION, ranked
+    else:
+        yield f"{caption}.", tables.build(experiment.name, rows)
 
 
 def _caption(experiment, scale):
