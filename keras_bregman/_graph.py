@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
 import keras
+
+
+class Call(NamedTuple):
+    """One call of a layer.
+
+    Attributes:
+        args: What it is given, tensors without values among it.
+        kwargs: What it is given by name.
+        output: The first tensor that comes out.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: keras.KerasTensor
+
+    @property
+    def inputs(self) -> list[keras.KerasTensor]:
+        """The tensors that it is given, in order."""
+        given = keras.tree.flatten((self.args, self.kwargs))
+        return [x for x in given if isinstance(x, keras.KerasTensor)]
 
 
 def is_graph(model) -> bool:
@@ -34,17 +57,46 @@ def nodes_of(graph):
     ]
 
 
-def layers_of(model, prefix=""):
-    """All layers that are no models and their calls, by their path."""
-    found: dict[str, tuple[keras.layers.Layer, list]] = {}
-    for node in nodes_of(graph_of(model)):
-        layer = node.operation
+def layers_of(
+    model,
+    prefix: str = "",
+    inputs: Sequence[keras.KerasTensor] | None = None,
+) -> dict[str, tuple[keras.layers.Layer, list[Call]]]:
+    """All layers that are no models and their calls, by their path.
+
+    Args:
+        model: A built functional or Sequential model.
+        prefix: Of the paths.
+        inputs: What the model is given, if not what it was built with.
+    """
+    found: dict[str, tuple[keras.layers.Layer, list[Call]]] = {}
+    for layer, call in _calls(graph_of(model), inputs):
         if not isinstance(layer, keras.layers.Layer):
             continue
+        path = prefix + layer.name
         if is_graph(layer):
-            inner = layers_of(layer, f"{prefix}{layer.name}/")
+            inner = layers_of(layer, f"{path}/", call.inputs)
             for path, (part, calls) in inner.items():  # once for every call
                 found.setdefault(path, (part, []))[1].extend(calls)
         else:
-            found.setdefault(prefix + layer.name, (layer, []))[1].append(node)
+            found.setdefault(path, (layer, []))[1].append(call)
     return found
+
+
+def _calls(graph, inputs) -> Iterator[tuple[Any, Call]]:
+    """Every operation and its call, with the shapes that inputs lead to."""
+    own = graph.inputs
+    given = dict(zip(map(id, own), inputs or own, strict=False))
+    anew = [given[id(x)].shape for x in own] != [x.shape for x in own]
+    for node in nodes_of(graph):
+        args, kwargs = node.arguments.args, node.arguments.kwargs
+        output = node.output_tensors[0]
+        if anew and not node.is_input:
+            args, kwargs = keras.tree.map_structure(
+                lambda x: given.get(id(x), x), (args, kwargs)
+            )
+            made = node.operation.compute_output_spec(*args, **kwargs)
+            made = keras.tree.flatten(made)
+            given.update(zip(map(id, node.output_tensors), made, strict=True))
+            output = made[0]
+        yield node.operation, Call(args, kwargs, output)

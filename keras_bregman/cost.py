@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_all, check_flag
-from keras_bregman._graph import is_graph, layers_of
+from keras_bregman._graph import Call, is_graph, layers_of
 from keras_bregman.kernels import is_kernel, is_packed, refuse_packed
 
 
@@ -21,10 +21,9 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
     Two a kernel entry and position where the kernel is used: of an image, a
     sequence, or another axis that it does not run over. Biases, normalization,
     activations, and the products of activations within attention do not
-    count. An axis of unknown length counts as 1, and so it does in a model
-    within the model whose own input leaves it open. Of a custom layer that
-    holds other layers only the output is known: their kernels count once a
-    position of it.
+    count. An axis of unknown length counts as 1. Of a custom layer that holds
+    other layers only the output is known: their kernels count once a position
+    of it.
 
     Args:
         model: A built functional or Sequential model.
@@ -43,24 +42,27 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
             "a built functional or Sequential model, with a `keras.Input`",
         )
     )
-    zeros = check_flag("zeros", zeros)
-    return sum(
-        flops_of(layer, nodes, zeros)
-        for layer, nodes in layers_of(model).values()
-    )
+    return _flops_of_graph(model, check_flag("zeros", zeros))
 
 
-def flops_of(layer: keras.layers.Layer, nodes: Sequence, zeros=True) -> int:
+def flops_of(
+    layer: keras.layers.Layer, calls: Sequence[Call], zeros: bool = True
+) -> int:
     """Those of one layer, in all of its calls."""
     return 2 * sum(
         _multiplications(
             layer,
-            [tensor.shape for tensor in _arguments(layer, node)],
-            node.output_tensors[0].shape,
+            [tensor.shape for tensor in _arguments(layer, call)],
+            call.output.shape,
             zeros,
         )
-        for node in nodes
+        for call in calls
     )
+
+
+def _flops_of_graph(model, zeros, inputs=None):
+    layers = layers_of(model, inputs=inputs).values()
+    return sum(flops_of(layer, calls, zeros) for layer, calls in layers)
 
 
 def _multiplications(layer, inputs, output, zeros):
@@ -68,7 +70,8 @@ def _multiplications(layer, inputs, output, zeros):
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = [shape[:1] + shape[2:] for shape in inputs]
         if is_graph(layer.layer):
-            once = flops(layer.layer, zeros) // 2
+            given = [keras.KerasTensor(shape) for shape in inner]
+            once = _flops_of_graph(layer.layer, zeros, given) // 2
         else:
             shape = output[:1] + output[2:]
             once = _multiplications(layer.layer, inner, shape, zeros)
@@ -118,12 +121,12 @@ def _einsum_positions(layer, shape):
     return _product([*others, *(unnamed if before else unnamed[1:])])
 
 
-def _arguments(layer, node):
+def _arguments(layer, call):
     """The tensors that a layer reads, attention's by their parts."""
     if not isinstance(layer, _ATTENTION):
-        return node.input_tensors
-    call = inspect.signature(layer.call)
-    given = call.bind(*node.arguments.args, **node.arguments.kwargs).arguments
+        return call.inputs
+    signature = inspect.signature(layer.call)
+    given = signature.bind(*call.args, **call.kwargs).arguments
     key = given.get("key")
     return [
         given["query"],

@@ -76,6 +76,36 @@ def test_a_sequence_is_read_step_by_step():
     assert _layer(conv, (10, 8, 8, 3)) == 10 * 16 * step
 
 
+def test_a_model_within_has_the_axes_that_it_is_given():
+    layers = keras.layers
+    image = keras.Input((None, None, 3))
+    conv = layers.Conv2D(4, 3, padding="same")(image)
+    half = layers.Conv2D(4, 3, strides=2, padding="same")(conv)
+    both = layers.Add()([half, layers.AveragePooling2D(2)(conv)])
+    open_model = keras.Model(image, both)
+    assert kb.flops(open_model) == 2 * (108 + 144)
+
+    def wanted(side):
+        return side**2 * 108 + (side // 2) ** 2 * 144
+
+    small, large = keras.Input((8, 8, 3)), keras.Input((16, 16, 3))
+    deep = keras.Sequential([keras.Input((None, None, 3)), open_model])
+    model = keras.Model([small, large], [open_model(small), deep(large)])
+    assert kb.flops(model) == 2 * (wanted(8) + wanted(16))
+    films = layers.TimeDistributed(open_model)
+    assert _layer(films, (5, 8, 8, 3)) == 5 * wanted(8)
+
+
+@pytest.mark.once
+def test_a_backbone_from_keras_applications():
+    net = keras.applications.MobileNetV2
+    settings = {"alpha": 0.35, "include_top": False, "weights": None}
+    alone = net(input_shape=(64, 64, 3), **settings)
+    image = keras.Input((64, 64, 3))
+    within = keras.Model(image, net(**settings)(image))
+    assert kb.flops(within) == kb.flops(alone) > 2e6
+
+
 @pytest.mark.once
 def test_einsum_and_attention():
     layers = keras.layers

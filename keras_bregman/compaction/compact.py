@@ -272,9 +272,9 @@ def _rows(model, small, notes):
         Row(
             name,
             type(layer).__name__,
-            Size.of(layer, nodes),
+            Size.of(layer, calls),
             Size.of(*after[name]),
             notes.get(name, ""),
         )
-        for name, (layer, nodes) in layers_of(model).items()
+        for name, (layer, calls) in layers_of(model).items()
     ]

@@ -27,10 +27,10 @@ class Size(NamedTuple):
     bytes: int
 
     @classmethod
-    def of(cls, layer, nodes) -> Size:
+    def of(cls, layer, calls) -> Size:
         return cls(
             layer.count_params(),
-            flops_of(layer, nodes),
+            flops_of(layer, calls),
             sum(_itemsize(w) * math.prod(w.shape) for w in layer.weights),
         )
 
