@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -75,7 +75,7 @@ def layers_of(
             continue
         path = prefix + layer.name
         if is_graph(layer):
-            inner = layers_of(layer, f"{path}/", call.inputs)
+            inner = layers_of(layer, f"{path}/", _given(layer, call))
             for path, (part, calls) in inner.items():  # once for every call
                 found.setdefault(path, (part, []))[1].extend(calls)
         else:
@@ -83,11 +83,20 @@ def layers_of(
     return found
 
 
+def _given(model, call):
+    """What a model is given, in the order of its own inputs."""
+    own = structure(model)
+    given = call.args[0] if call.args else call.kwargs["inputs"]
+    if isinstance(own, Mapping) and isinstance(given, Mapping):
+        given = [given[key] for key in sorted(own)]
+    return keras.tree.flatten(given)
+
+
 def _calls(graph, inputs) -> Iterator[tuple[Any, Call]]:
     """Every operation and its call, with the shapes that inputs lead to."""
     own = graph.inputs
     given = dict(zip(map(id, own), inputs or own, strict=False))
-    anew = [given[id(x)].shape for x in own] != [x.shape for x in own]
+    anew = any(given.get(id(x), x).shape != x.shape for x in own)
     for node in nodes_of(graph):
         args, kwargs = node.arguments.args, node.arguments.kwargs
         output = node.output_tensors[0]

@@ -96,6 +96,17 @@ def test_a_model_within_has_the_axes_that_it_is_given():
     assert _layer(films, (5, 8, 8, 3)) == 5 * wanted(8)
 
 
+def test_a_model_within_is_given_a_dict():
+    layers = keras.layers
+    words, notes = keras.Input((None, 4)), keras.Input((None, 3))
+    read = [layers.Dense(5)(words), layers.Dense(2)(notes)]
+    inner = keras.Model({"words": words, "notes": notes}, read)
+    given = {"words": keras.Input((10, 4)), "notes": keras.Input((6, 3))}
+    for outputs in (inner(given), inner(inputs=given)):
+        model = keras.Model(given, outputs)
+        assert kb.flops(model) == 2 * (10 * 20 + 6 * 6)
+
+
 @pytest.mark.once
 def test_a_backbone_from_keras_applications():
     net = keras.applications.MobileNetV2
