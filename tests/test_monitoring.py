@@ -9,10 +9,11 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, data, fed, mlp, train
+from helpers import array, compiled, data, fed, mlp, train
 from keras import layers
 
 import keras_bregman as kb
+from experiments.data import load
 from keras_bregman import plots
 from keras_bregman.callbacks import LiveView, SparsityLogger, SparsityWatch
 
@@ -119,6 +120,39 @@ class TestWatch:
         texts = self.warned(model, 6, Kill())
         assert len(texts) == 2
         assert "All weights of net/out/kernel have been 0" in texts[1]
+
+    @pytest.mark.parametrize("use_bias", (True, False))
+    def test_a_dead_filter_whose_bias_moves(self, use_bias):
+        dataset = load("digits")
+        image = keras.Input(dataset.inputs.shape)
+        # rounding moves one too, but not on every machine
+        conv = layers.Conv2D(
+            16,
+            3,
+            use_bias=use_bias,
+            bias_initializer="ones",
+            bias_regularizer=keras.regularizers.L2(0.01),
+            name="conv",
+        )
+        norm = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)
+        x = layers.ReLU()(norm(conv(image)))
+        model = keras.Model(image, layers.Dense(10)(layers.Flatten()(x)))
+        kernel = array(conv.kernel)
+        kernel[..., :8] = 0
+        conv.kernel.assign(kernel)
+        optimizer = kb.AdaBreg(0.003, {"conv/kernel": 0.01})
+        optimizer.freeze_support()
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(optimizer, loss)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            batches = fed(dataset.x_train, dataset.y_train, 32)
+            model.fit(
+                **batches, epochs=4, verbose=0, callbacks=[SparsityWatch()]
+            )
+        told = [str(w.message) for w in found if "use_bias" in str(w.message)]
+        assert len(told) == use_bias
+        assert all("Units of conv/kernel are dead" in text for text in told)
 
     def test_a_frozen_layer_of_zeros_is_meant(self):
         model = mlp()

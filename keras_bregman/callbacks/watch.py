@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._graph import is_graph, layers_of
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import inner_optimizers, regularized
 from keras_bregman.kernels import kernels
@@ -28,6 +29,11 @@ class SparsityWatch(keras.callbacks.Callback):
                     by the end of the first epoch after 100 steps.
     dead layer      All weights of a kernel that is trained are 0 at the ends
                     of two epochs, so that it passes nothing on.
+    stray bias      Units of a layer are dead, and have a bias that wanders in
+                    front of batch normalization. In training the batch's mean
+                    takes it away; in inference the moving mean lags behind,
+                    and at the ends of two epochs the dead units say more than
+                    units that are alive.
     not finite      A kernel holds NaN or infinity.
 
     The first two are for an optimizer of this package that has not made a step
@@ -46,6 +52,7 @@ class SparsityWatch(keras.callbacks.Callback):
         self._looks = list(_EARLY)
         self._is_judged = False
         self._dead: set[str] = set()
+        self._stray: set[str] = set()
         self._said: set[str] = set()
 
     def on_train_batch_end(self, batch, logs=None):
@@ -82,6 +89,10 @@ class SparsityWatch(keras.callbacks.Callback):
         for name in sorted(dead & self._dead):
             self._say_dead(name)
         self._dead = dead
+        stray = set(_stray_biases(self.model, found, values))
+        for name in sorted(stray & self._stray):
+            self._say_stray(name)
+        self._stray = stray
 
     def _is_sparse_start(self):
         if not self._is_fresh or self._begun_at >= _SPARSE:
@@ -132,6 +143,16 @@ class SparsityWatch(keras.callbacks.Callback):
             "distribution='uniform')`.",
         )
 
+    def _say_stray(self, name):
+        self._warn(
+            f"stray bias {name}",
+            f"Units of {name} are dead, and in inference batch normalization "
+            "makes more of their bias than of units that are alive, so that "
+            "the model does worse on validation than in training. Give the "
+            "layer `use_bias=False`, which batch normalization makes up for; "
+            "or a larger `epsilon` to batch normalization or AdaBreg.",
+        )
+
     def _say_not_finite(self, name):
         self._warn(
             "not finite",
@@ -167,6 +188,31 @@ def _share_of_threshold(entry):
     off = _array(entry.variable) == 0
     furthest = float(np.max(critical, where=off, initial=0.0))
     return furthest / lam if lam else 0.0
+
+
+def _stray_biases(model, found, values):
+    """Names of kernels with dead units whose bias is normalized to above 1."""
+    if not is_graph(model):
+        return
+    by_layer = {id(kernel.layer): kernel for kernel in found}
+    for norm, calls in layers_of(model).values():
+        if not isinstance(norm, keras.layers.BatchNormalization):
+            continue
+        history = getattr(calls[0].inputs[0], "_keras_history", None)
+        source = history and history.operation
+        kernel = by_layer.get(id(source))
+        bias = getattr(source, "bias", None)
+        shape = norm.moving_mean.shape
+        if kernel is None or bias is None or bias.shape != shape:
+            continue
+        on = values[kernel.name] != 0
+        dead = ~on.any(axis=kernel.layout.over("unit")).reshape(-1)
+        said = _array(bias) - _array(norm.moving_mean)
+        said /= np.sqrt(_array(norm.moving_variance) + norm.epsilon)
+        if norm.gamma is not None:
+            said *= _array(norm.gamma)
+        if (np.abs(said[dead]) > 1).any():
+            yield kernel.name
 
 
 def _array(tensor):
