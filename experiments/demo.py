@@ -101,8 +101,7 @@ def demo(
             row.results[seed], row.files[seed] = result, name_of(file)
             # chosen on validation data: the test figures stay a clean report
             score = max(result["history"]["val_accuracy"])
-            is_bregman = row.recipe.optimizer in ("LinBreg", "AdaBreg")
-            if is_bregman and (best is None or score > best[0]):
+            if row.recipe.is_bregman and (best is None or score > best[0]):
                 best = score, model
     print("\n" + comparison(rows))
     write_whole(out / "figure.png", draw(rows))

@@ -168,6 +168,11 @@ class Recipe:
         return self.method != "bregman"
 
     @property
+    def is_bregman(self) -> bool:
+        """Whether its optimizer moves a dual variable."""
+        return self.optimizer in ("LinBreg", "AdaBreg")
+
+    @property
     def slug(self) -> str:
         """The label as a file name."""
         kept = (c if c.isalnum() or c in ".-" else " " for c in self.label)

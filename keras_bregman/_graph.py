@@ -94,16 +94,14 @@ def _given(model, call):
 
 def _calls(graph, inputs) -> Iterator[tuple[Any, Call]]:
     """Every operation and its call, with the shapes that inputs lead to."""
-    own = graph.inputs
-    given = dict(zip(map(id, own), inputs or own, strict=False))
-    anew = any(given.get(id(x), x).shape != x.shape for x in own)
+    given = {id(own): own for own in graph.inputs}
+    given.update(zip(map(id, graph.inputs), inputs or (), strict=False))
+    anew = any(given[id(own)].shape != own.shape for own in graph.inputs)
     for node in nodes_of(graph):
         args, kwargs = node.arguments.args, node.arguments.kwargs
         output = node.output_tensors[0]
         if anew and not node.is_input:
-            args, kwargs = keras.tree.map_structure(
-                lambda x: given.get(id(x), x), (args, kwargs)
-            )
+            args, kwargs = node.arguments.fill_in(given)
             made = node.operation.compute_output_spec(*args, **kwargs)
             made = keras.tree.flatten(made)
             given.update(zip(map(id, node.output_tensors), made, strict=True))

@@ -154,6 +154,21 @@ class TestWatch:
         assert len(told) == use_bias
         assert all("Units of conv/kernel are dead" in text for text in told)
 
+    def test_a_bias_that_dead_units_share_is_not_theirs(self):
+        inputs = keras.Input((6, 4))
+        heads = layers.EinsumDense("abc,chd->abhd", (6, 3, 5), bias_axes="d")
+        x = layers.BatchNormalization()(heads(inputs))
+        model = keras.Model(inputs, layers.Dense(2)(layers.Flatten()(x)))
+        kernel = array(heads.kernel)
+        kernel[:, :2] = 0
+        heads.kernel.assign(kernel)
+        model.compile(kb.AdaBreg(0.001, 0.1), "mse")
+        x, y = np.ones((8, 6, 4)), np.ones((8, 2))
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            model.fit(x, y, epochs=3, verbose=0, callbacks=[SparsityWatch()])
+        assert not any("use_bias" in str(w.message) for w in found)
+
     def test_a_frozen_layer_of_zeros_is_meant(self):
         model = mlp()
         model.layers[0].trainable = False

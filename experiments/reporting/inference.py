@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.reporting.cells import Archive
 from experiments.reporting.curves import BLUE, GREY, ORANGE, RED
-from experiments.reporting.tables import Table
+from experiments.reporting.tables import Table, percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def zeros(rows: Measured) -> Table:
     return Table(
         [
             ("", ("network", "by")),
-            ("", tuple(f"{100 * density:g} %" for density in densities)),
+            ("", tuple(map(percent, densities))),
         ],
         [
             [*key, *(cells.get(density, "-") for density in densities)]

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from experiments.reporting.cells import Row
 from experiments.reporting.criteria import mean
-from experiments.reporting.tables import Table, by_method
+from experiments.reporting.tables import (
+    Table,
+    by_method,
+    densities_of,
+    percent,
+)
 
 CAPTION = (
     "Who is first, of the methods with all their runs and no more weights than "
     "asked for, by 2 % of them at most. Near is within one standard deviation "
     "of the first."
 )
-_BREGMAN = ("LinBreg", "AdaBreg")
 
 
 def by_density(rows: list[Row]) -> Table | None:
@@ -24,16 +28,18 @@ def by_density(rows: list[Row]) -> Table | None:
         A column for each density; `None` if there is none at which both kinds
         have run.
     """
+    methods = by_method(rows)
     columns: dict[float, list[str]] = {}
-    for density in _densities(rows):
-        ours, others = _best(rows, density)
+    for density in densities_of(rows):
+        ours = _best(methods, density, True)
+        others = _best(methods, density, False)
         if ours and others:
-            columns[density] = _column(ours, others)
+            columns[density] = _column(*ours, *others)
     if not columns:
         return None
     names = ("Bregman", "others", "ahead by", "Bregman is")
     return Table(
-        [("", ("best of",)), ("asked for", tuple(map(_percent, columns)))],
+        [("", ("best of",)), ("asked for", tuple(map(percent, columns)))],
         [
             [name, *cells]
             for name, *cells in zip(names, *columns.values(), strict=True)
@@ -42,25 +48,17 @@ def by_density(rows: list[Row]) -> Table | None:
     )
 
 
-def _densities(rows):
-    found = {row.recipe.density for row in rows} - {None}
-    return sorted(found, reverse=True)
-
-
-def _best(rows, density):
-    """The best row of each kind, `None` where there is none."""
-    eligible = [
-        found[density]
-        for found in by_method(rows).values()
-        if density in found and _counts(found[density])
-    ]
-    return (
-        max(
-            (r for r in eligible if (r.recipe.optimizer in _BREGMAN) == ours),
-            key=lambda row: mean(row, "test_accuracy"),
-            default=None,
-        )
-        for ours in (True, False)
+def _best(methods, density, is_bregman):
+    """The best method of a kind, and its row; `None` where there is none."""
+    eligible = (
+        (method, found[density])
+        for method, found in methods.items()
+        if density in found
+        and found[density].recipe.is_bregman == is_bregman
+        and _counts(found[density])
+    )
+    return max(
+        eligible, key=lambda pair: mean(pair[1], "test_accuracy"), default=None
     )
 
 
@@ -71,18 +69,15 @@ def _counts(row):
     return mean(row, "density") <= 102 * row.recipe.density
 
 
-def _column(ours, others):
+def _column(our_method, ours, other_method, others):
     ahead = mean(ours, "test_accuracy") - mean(others, "test_accuracy")
     spread = others.cell("test_accuracy").std or 0
     standing = "first" if ahead >= 0 else "near"
     if ahead < -spread:
         standing = "behind"
-    return [_named(ours), _named(others), f"{ahead:+.2f}", standing]
-
-
-def _named(row):
-    return f"{row.label.partition(' at ')[0]} {row.cell('test_accuracy')}"
-
-
-def _percent(density):
-    return f"{100 * density:g} %"
+    return [
+        f"{our_method} {ours.cell('test_accuracy')}",
+        f"{other_method} {others.cell('test_accuracy')}",
+        f"{ahead:+.2f}",
+        standing,
+    ]

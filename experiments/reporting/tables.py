@@ -110,17 +110,14 @@ def by_density(rows: list[Row]) -> Table:
     training as a share of a dense one's, and numbers held for every weight.
     """
     methods = by_method(rows)
-    densities = sorted(
-        {r.recipe.density for r in rows if r.recipe.density is not None},
-        reverse=True,
-    )
+    densities = densities_of(rows)
     typical = min(densities, key=lambda d: abs(math.log(d / 0.02)))
     return Table(
         [
             ("", ("method",)),
             ("dense", ("100 %",)),
-            ("asked for", tuple(f"{100 * d:g} %" for d in densities)),
-            (f"cost at {100 * typical:g} %", ("FLOPs", "memory")),
+            ("asked for", tuple(map(percent, densities))),
+            (f"cost at {percent(typical)}", ("FLOPs", "memory")),
         ],
         [
             [
@@ -132,6 +129,17 @@ def by_density(rows: list[Row]) -> Table:
         ],
         _no_run(rows[0].scale),
     )
+
+
+def densities_of(rows: list[Row]) -> list[float]:
+    """What a curve's methods are asked for, the largest first."""
+    asked = (row.recipe.density for row in rows)
+    return sorted({d for d in asked if d is not None}, reverse=True)
+
+
+def percent(share: float) -> str:
+    """A density as the head of its column."""
+    return f"{100 * share:g} %"
 
 
 def by_method(rows: list[Row]) -> dict[str, dict[float | None, Row]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -192,27 +193,30 @@ def _share_of_threshold(entry):
 
 def _stray_biases(model, found, values):
     """Names of kernels with dead units whose bias is normalized to above 1."""
-    if not is_graph(model):
+    suspects = {}
+    # a layer's bias comes behind the last of its kernels
+    for owner, kernel in {k.layer: k for k in found}.items():
+        alive = values[kernel.name].any(axis=kernel.layout.over("unit"))
+        if getattr(owner, "bias", None) is not None and not alive.all():
+            suspects[owner] = kernel.name, ~alive.reshape(-1)
+    if not suspects or not is_graph(model):
         return
-    by_layer = {id(kernel.layer): kernel for kernel in found}
     for norm, calls in layers_of(model).values():
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
         history = getattr(calls[0].inputs[0], "_keras_history", None)
-        source = history and history.operation
-        kernel = by_layer.get(id(source))
-        bias = getattr(source, "bias", None)
-        shape = norm.moving_mean.shape
-        if kernel is None or bias is None or bias.shape != shape:
+        layer: Any = getattr(history, "operation", None)
+        if layer not in suspects:
             continue
-        on = values[kernel.name] != 0
-        dead = ~on.any(axis=kernel.layout.over("unit")).reshape(-1)
-        said = _array(bias) - _array(norm.moving_mean)
+        name, dead = suspects[layer]
+        if not layer.bias.shape == norm.moving_mean.shape == dead.shape:
+            continue
+        said = _array(layer.bias) - _array(norm.moving_mean)
         said /= np.sqrt(_array(norm.moving_variance) + norm.epsilon)
         if norm.gamma is not None:
             said *= _array(norm.gamma)
         if (np.abs(said[dead]) > 1).any():
-            yield kernel.name
+            yield name
 
 
 def _array(tensor):
