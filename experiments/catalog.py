@@ -570,7 +570,7 @@ EXPERIMENTS = {
                 *_compact(_VGG16_DENSE, (0.45,), (0.5,), _SINGLES, **_CHANNELS),
                 # with the decay that CIFAR-10 asks for, and so its dense twin
                 _VGG16_DENSE.changed(
-                    label="SGD", learning_rate=0.1, **comparison.CIFAR_SGD
+                    label="SGD", learning_rate=0.1, **comparison.DECAYED_SGD
                 ),
                 comparison.CIFAR_LINBREG.at(_VGG16_DENSE, 0.45).changed(
                     label="LinBreg, 45 % of units",
