@@ -311,12 +311,19 @@ _UNITS: dict[str, Any] = {
 _CHANNELS: dict[str, Any] = {
     "steering": {"distribution": "uniform", "threshold": "hard"}
 }
+_UNITS_LINBREG: dict[str, Any] = {
+    "groups": _UNITS["groups"],
+    "lam": _UNITS["lam"],
+    **_CHANNELS,
+}
 _SINGLES = {
     "label": "AdaBreg, 10 % of weights",
     "density": 0.1,
     "lam": 1.0,
     "learning_rate": 3e-3,
 }
+# In 10 epochs there is time to choose the units, not to change one's mind.
+_CHOOSE_EARLY: dict[str, Any] = {"ramp": 0.2, "freeze": 0.8}
 _CIFAR_DENSE = _RESNET18_CURVE[0].changed(label="Adam")
 _VGG16_DENSE = _CIFAR_DENSE.changed(model="vgg16", epochs=50)
 
@@ -358,6 +365,19 @@ def _compact(
     )
     single = base.changed(optimizer="AdaBreg", **singles)
     return (base, *narrow, *faster, *whole, single)
+
+
+def _compact_by_linbreg(
+    base: Recipe, density: float, **changes: Any
+) -> tuple[Recipe, ...]:
+    """With the decay that CIFAR-10 asks for, and so its dense twin."""
+    return (
+        base.changed(label="SGD", learning_rate=0.1, **comparison.DECAYED_SGD),
+        comparison.CIFAR_LINBREG.at(base, density).changed(
+            label=f"LinBreg, {100 * density:g} % of units",
+            **{**_UNITS_LINBREG, **changes},
+        ),
+    )
 
 
 EXPERIMENTS = {
@@ -540,19 +560,23 @@ EXPERIMENTS = {
                 f"compact-{model}",
                 f"{title}, width 1/4, on CIFAR-10, to be compacted",
                 f"compact-{model}",
-                _compact(
-                    _CIFAR_DENSE.changed(model=model, **_QUARTER),
-                    units,
-                    units,
-                    _SINGLES,
-                    # in 10 epochs dense networks, too, learn more at the rate
-                    # of the sparse ones
-                    rates=(3e-3,),
-                    # which leave time to choose the units, not to change one's
-                    # mind
-                    ramp=0.2,
-                    freeze=0.8,
-                    **_CHANNELS,
+                (
+                    *_compact(
+                        _CIFAR_DENSE.changed(model=model, **_QUARTER),
+                        units,
+                        units,
+                        _SINGLES,
+                        # in 10 epochs dense networks, too, learn more at the
+                        # rate of the sparse ones
+                        rates=(3e-3,),
+                        **_CHOOSE_EARLY,
+                        **_CHANNELS,
+                    ),
+                    *_compact_by_linbreg(
+                        _CIFAR_DENSE.changed(model=model, **_QUARTER),
+                        0.45,
+                        **_CHOOSE_EARLY,
+                    ),
                 ),
                 (0,),
                 {"epochs": 2},
@@ -568,15 +592,7 @@ EXPERIMENTS = {
             "compact-vgg16-full",
             (
                 *_compact(_VGG16_DENSE, (0.45,), (0.5,), _SINGLES, **_CHANNELS),
-                # with the decay that CIFAR-10 asks for, and so its dense twin
-                _VGG16_DENSE.changed(
-                    label="SGD", learning_rate=0.1, **comparison.DECAYED_SGD
-                ),
-                comparison.CIFAR_LINBREG.at(_VGG16_DENSE, 0.45).changed(
-                    label="LinBreg, 45 % of units",
-                    **{k: _UNITS[k] for k in ("groups", "lam", "freeze")},
-                    **_CHANNELS,
-                ),
+                *_compact_by_linbreg(_VGG16_DENSE, 0.45, freeze=0.5),
             ),
             (0,),
             {"width": 0.25, "epochs": 2},

@@ -166,7 +166,13 @@ CONVNET_METHODS = (
     _ADABREG,
     Method(
         "LinBreg",
-        {"optimizer": "LinBreg", "momentum": 0.9, "lam": 1.0, "ramp": 0.4},
+        {
+            "optimizer": "LinBreg",
+            "momentum": 0.9,
+            "lam": 1.0,
+            "ramp": 0.4,
+            "warmup": 0.05,
+        },
         {"learning_rate": (0.1, 0.3), "options": _DECAYS},
         (0.3, {"weight_decay": 2e-4}),
     ),
