@@ -156,7 +156,7 @@ _ADABREG = Method(
     "AdaBreg",
     {"optimizer": "AdaBreg", "lam": 1.0},
     {"learning_rate": (1e-3, 2e-3, 4e-3), "freeze": (0.25, 0.4)},
-    (1e-3, 0.25),
+    (2e-3, 0.4),
 )
 _DECAYS = tuple({"weight_decay": x} for x in (2e-4, 5e-4, 1e-3))
 # SGD has weight decay of 5e-4 wherever it is published: 5e-3 in Keras, where
@@ -180,13 +180,13 @@ CONVNET_METHODS = (
         "Pruning",
         {"optimizer": "Adam", "method": "pruning"},
         {"learning_rate": (3e-4, 1e-3, 3e-3), "steering": _ENDS},
-        (1e-3, {"end": 0.75}),
+        (1e-3, {"end": 0.5}),
     ),
     Method(
         "RigL",
         {**DECAYED_SGD, "method": "rigl"},
         {"learning_rate": (0.02, 0.05, 0.1), "steering": _FRACTIONS},
-        (0.05, {"fraction": 0.3}),
+        (0.1, {"fraction": 0.5}),
     ),
 )
 
@@ -205,7 +205,7 @@ CIFAR_LINBREG = Method(
     (0.5, {"weight_decay": 1e-3}),
 )
 CIFAR_METHODS = (
-    _ADABREG,
+    _ADABREG._replace(chosen=(1e-3, 0.25)),
     CIFAR_LINBREG,
     Method(
         "Pruning",
