@@ -1,0 +1,166 @@
+"""Averages of batch normalization that belong to the present weights."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+
+import keras
+
+from keras_bregman._checks import check_all, check_integer, refuse
+
+
+class PreciseBatchNorm(keras.callbacks.Callback):
+    """Takes batch normalization's averages anew before every validation.
+
+    In inference batch normalization uses moving averages of its training. They
+    lag behind the weights, and where a large learning rate or a rising lambda
+    changes these quickly, validation says little of a network that is good:
+    with `LinBreg` it may stand at chance until the learning rate has fallen.
+    This callback passes n batches through the network, in training mode and
+    with the weights as they are, and sets
+
+        moving_mean     <- 1/n sum_k mean(batch k)
+        moving_variance <- 1/n sum_k variance(batch k)
+
+    before each validation in `fit` and at the end of each epoch without one.
+    So validation, what is saved at the end of an epoch, and the trained network
+    all have averages of their own weights. Training itself is what it would be
+    without: batches are normalized by their own statistics there, and every
+    other state, such as a dropout's seed, is put back.
+
+    Put it before callbacks that save the model. Layers with `trainable=False`
+    normalize by their averages in training, too, and keep them.
+
+    Reference: Wu, Johnson, "Rethinking 'Batch' in BatchNorm",
+    arXiv:2105.07576, 2021, section 3.
+
+    Args:
+        data: Training inputs, augmented as in training. Arrays in the
+            structure of the model's inputs, of which the first
+            `batches * batch_size` examples are used; or something that yields
+            batches each time it is iterated over, as `fit` takes them:
+            a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch
+            `DataLoader`. Labels are ignored.
+        batches: n, the number of batches, 1 or greater; fewer are used where
+            there are fewer.
+        batch_size: Examples in a batch of arrays, 2 or greater. Of the size
+            that `fit` has, the statistics are those of training.
+
+    Raises:
+        ValueError: For an argument out of range; when `fit` begins, for a model
+            without batch normalization that is trained; before validation, if
+            `data` yields nothing.
+    """
+
+    def __init__(self, data, batches: int = 20, batch_size: int = 128):
+        super().__init__()
+        good = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
+        good |= hasattr(data, "__iter__") and not isinstance(data, Iterator)
+        bound = (
+            "arrays, or something that yields batches each time it is iterated "
+            "over; of a generator make a `keras.utils.PyDataset`"
+        )
+        check_all(("data", data, good, bound))
+        self.data = data
+        self.batches = check_integer("batches", batches, 1)
+        self.batch_size = check_integer("batch_size", batch_size, 2)
+
+    def on_train_begin(self, logs=None):
+        self._is_precise = False
+        if self.model.built and not _layers(self.model):
+            raise ValueError(
+                f"`model` '{self.model.name}' has no batch normalization that "
+                "is trained. Leave `PreciseBatchNorm` out."
+            )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._is_precise = False
+
+    def on_test_begin(self, logs=None):
+        self._refresh()
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self._is_precise:
+            self._refresh()
+
+    def _refresh(self):
+        self._is_precise = True
+        layers = _layers(self.model)
+        averages = {
+            id(v) for x in layers for v in (x.moving_mean, x.moving_variance)
+        }
+        kept = [
+            (v, keras.ops.convert_to_numpy(v))
+            for v in self.model.non_trainable_variables
+            if id(v) not in averages
+        ]
+        momenta = [layer.momentum for layer in layers]
+        seen = 0
+        try:
+            with _aside():
+                for batch in itertools.islice(self._inputs(), self.batches):
+                    # so that the averages are those of all batches so far
+                    for layer in layers:
+                        layer.momentum = seen / (seen + 1)
+                    self.model(batch, training=True)
+                    seen += 1
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+            for variable, value in kept:
+                variable.assign(value)
+        if not seen:
+            refuse("data", self.data, "something that yields a batch")
+
+    def _inputs(self):
+        """Batches of inputs, as the model takes them."""
+        if _is_arrays(self.data):
+            arrays = keras.tree.flatten(self.data)
+            for begin in range(0, len(arrays[0]), self.batch_size):
+                end = begin + self.batch_size
+                yield keras.tree.map_structure(
+                    lambda x, i=begin, j=end: x[i:j], self.data
+                )
+        elif isinstance(self.data, keras.utils.PyDataset):
+            count = self.data.num_batches
+            for index in itertools.count() if count is None else range(count):
+                yield _inputs_of(self.data[index])
+        else:
+            yield from map(_inputs_of, self.data)
+
+
+def _layers(model):
+    """Those whose averages follow the batches of training."""
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and layer.trainable
+        and layer.built
+    ]
+
+
+def _is_arrays(data):
+    """Whether it is an array or arrays, of more than no dimension."""
+    leaves = keras.tree.flatten(data)
+    return bool(leaves) and all(getattr(x, "shape", ()) for x in leaves)
+
+
+def _inputs_of(batch):
+    # Keras would take a list for the inputs alone
+    batch = tuple(batch) if isinstance(batch, list) else batch
+    return keras.utils.unpack_x_y_sample_weight(batch)[0]
+
+
+@contextlib.contextmanager
+def _aside():
+    """PyTorch notes down what a gradient needs, and has one random state."""
+    if keras.config.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad(), torch.random.fork_rng():
+        yield

@@ -1,0 +1,226 @@
+"""Averages of batch normalization that are those of the weights."""
+
+import keras
+import numpy as np
+import pytest
+from helpers import array, data, train
+from keras import layers
+
+import keras_bregman as kb
+from experiments.data import load
+from keras_bregman.callbacks import PreciseBatchNorm
+
+pytestmark = pytest.mark.usefixtures("compiled_in_haste")
+
+
+def _model(seed=0, **norm):
+    keras.utils.set_random_seed(seed)
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, name="hidden"),
+            layers.Dropout(0.3),
+            layers.BatchNormalization(name="norm", **norm),
+            layers.ReLU(),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    model.compile(kb.LinBreg(0.3, 0.05, momentum=0.9), "mse")
+    return model
+
+
+def _without_dropout(**norm):
+    inputs = keras.Input((6,))
+    x = layers.Dense(8, name="hidden")(inputs)
+    x = layers.BatchNormalization(name="norm", **norm)(x)
+    model = keras.Model(inputs, layers.Dense(2, name="out")(x))
+    model.compile(kb.LinBreg(0.1, 0.05), "mse")
+    return model
+
+
+class _Pairs(keras.utils.PyDataset):
+    def __init__(self, x, size):
+        super().__init__()
+        self.x, self.size = x, size
+
+    def __len__(self):
+        return -(-len(self.x) // self.size)
+
+    def __getitem__(self, index):
+        part = self.x[self.size * index :][: self.size]
+        return part, part[:, :2]
+
+
+class _Batches:
+    """As a `tf.data.Dataset` or a `DataLoader`: begins anew, and has pairs."""
+
+    def __init__(self, x, size, kind):
+        self.pairs, self.kind = _Pairs(x, size), kind
+
+    def __iter__(self):
+        for index in range(len(self.pairs)):
+            yield self.kind(self.pairs[index])
+
+
+def _means(model, x, size, batches):
+    """Means and variances that the batches have, on average."""
+    kernel, bias = map(array, model.get_layer("hidden").weights)
+    parts = [x[i : i + size] @ kernel + bias for i in range(0, len(x), size)]
+    parts = parts[:batches]
+    return (
+        np.mean([part.mean(0) for part in parts], 0),
+        np.mean([part.var(0) for part in parts], 0),
+    )
+
+
+@pytest.mark.parametrize("validates", (True, False))
+@pytest.mark.parametrize(
+    "given",
+    (
+        lambda x: x,
+        lambda x: _Pairs(x, 5),
+        lambda x: _Batches(x, 5, tuple),
+        lambda x: _Batches(x, 5, list),
+    ),
+    ids=("arrays", "PyDataset", "tuples", "lists"),
+)
+def test_averages_are_those_of_the_last_weights(given, validates):
+    model = _without_dropout(momentum=0.999)
+    x, y = data(18)
+    callback = PreciseBatchNorm(given(x), batches=3, batch_size=5)
+    held = {"validation_data": (x, y)} if validates else {}
+    train(model, 2, (x, y), callbacks=[callback], **held)
+    norm = model.get_layer("norm")
+    mean, variance = _means(model, x, 5, 3)
+    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
+    np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
+    assert norm.momentum == 0.999
+
+
+def test_validation_sees_them():
+    model = _without_dropout(momentum=0.999)
+    x, y = data(10)
+    history = train(
+        model,
+        1,
+        (x, y),
+        callbacks=[PreciseBatchNorm(x, batch_size=10)],
+        validation_data=(x, y),
+    ).history
+    # whose one batch has them for its own
+    loss = model.evaluate(x, y, verbose=0)
+    assert history["val_loss"] == [pytest.approx(loss, rel=1e-5)]
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model(x, training=True)),
+        model.predict(x, verbose=0),
+        atol=1e-4,
+    )
+
+
+def test_training_is_what_it_is_without():
+    x, y = data(20)
+    held = {"validation_data": (x, y)}
+    plain = _model()
+    train(plain, 3, (x, y), **held)
+    precise = _model()
+    train(precise, 3, (x, y), callbacks=[PreciseBatchNorm(x)], **held)
+    averages = 0
+    for one, other in zip(plain.weights, precise.weights, strict=True):
+        if "moving" in one.path:
+            averages += 1
+            assert (array(one) != array(other)).any()
+        else:  # the dropout's seed among them
+            np.testing.assert_array_equal(array(one), array(other))
+    assert averages == 2
+
+
+def test_arrays_in_the_structure_of_the_inputs():
+    inputs = {k: keras.Input((n,), name=k) for k, n in (("a", 6), ("b", 2))}
+    x = layers.Concatenate()([inputs["a"], inputs["b"]])
+    norm = layers.BatchNormalization()
+    model = keras.Model(inputs, layers.Dense(2)(norm(x)))
+    model.compile(kb.LinBreg(0.1, 0.05), "mse")
+    a, b = data(12)
+    callback = PreciseBatchNorm({"a": a, "b": b}, batch_size=12)
+    model.fit({"a": a, "b": b}, b, verbose=0, callbacks=[callback])
+    both = np.concatenate([a, b], 1)
+    np.testing.assert_allclose(array(norm.moving_mean), both.mean(0), atol=1e-6)
+
+
+def test_frozen_layers_keep_theirs():
+    model = _model()
+    frozen = model.get_layer("norm")
+    frozen.trainable = False
+    last = layers.BatchNormalization(name="last")
+    model.add(last)
+    model.compile(kb.LinBreg(0.1, 0.05), "mse")
+    x, y = data()
+    before = array(frozen.moving_mean)
+    train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x)])
+    np.testing.assert_array_equal(array(frozen.moving_mean), before)
+    assert array(last.moving_mean).any()
+
+
+def test_a_model_that_the_first_step_builds():
+    model = keras.Sequential([layers.BatchNormalization(), layers.Dense(2)])
+    model.compile(kb.LinBreg(0.1, 0.05), "mse")
+    x, y = data()
+    train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x)])
+    mean = array(model.layers[0].moving_mean)
+    np.testing.assert_allclose(mean, x.mean(0), atol=1e-6)
+
+
+def test_what_is_refused():
+    x, y = data()
+    for wrong in (None, 3, np.float32(1), iter([x]), (b for b in [x])):
+        with pytest.raises(ValueError, match="`data` must be arrays"):
+            PreciseBatchNorm(wrong)
+    with pytest.raises(ValueError, match="`batches` must be 1 or greater"):
+        PreciseBatchNorm(x, batches=0)
+    with pytest.raises(ValueError, match="`batch_size` must be 2 or greater"):
+        PreciseBatchNorm(x, batch_size=1)
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(2)])
+    model.compile(kb.LinBreg(0.1, 0.05), "mse")
+    with pytest.raises(ValueError, match="has no batch normalization"):
+        train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x)])
+    model, nothing = _model(), PreciseBatchNorm(_Batches(x[:0], 5, tuple))
+    before = model.get_layer("norm").momentum
+    with pytest.raises(ValueError, match="`data` must be something that"):
+        train(model, 1, (x, y), callbacks=[nothing])
+    assert model.get_layer("norm").momentum == before
+
+
+def test_validation_of_a_network_that_moves_fast():
+    """Where validation is at chance without, and the network is good."""
+    digits = load("digits")
+
+    def validated(*callbacks):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input(digits.inputs.shape)
+        x = layers.Rescaling(1 / 16)(inputs)
+        for filters in (16, 32, 32):
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False)(x)
+            x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x)
+            x = layers.ReLU()(x)
+        x = layers.GlobalAveragePooling2D()(x)
+        model = keras.Model(inputs, layers.Dense(10)(x))
+        model.compile(
+            kb.LinBreg(1.0, 0.1),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        history = model.fit(
+            digits.x_train,
+            digits.y_train,
+            32,
+            4,
+            validation_data=(digits.x_val, digits.y_val),
+            verbose=0,
+            callbacks=[kb.callbacks.TargetDensity(0.1, ramp=0.3), *callbacks],
+        )
+        return np.array(history.history["val_accuracy"])
+
+    without = validated()
+    precise = validated(PreciseBatchNorm(digits.x_train))
+    assert precise[-1] > 0.9
+    assert precise.mean() > without.mean() + 0.1
