@@ -201,7 +201,35 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         return update
 
     def apply(self, grads, trainable_variables=None):
-        super().apply([densify(g) for g in grads], trainable_variables)
+        grads = [densify(g) for g in grads]
+        if self._frozen and (self.clipnorm or self.global_clipnorm):
+            if trainable_variables is not None:
+                trainable_variables = list(trainable_variables)
+                if not self.built:
+                    self.build(trainable_variables)
+            grads = self._on_support(grads, trainable_variables)
+        super().apply(grads, trainable_variables)
+
+    def _on_support(self, grads, variables):
+        """Gradients of the weights that can move, which alone are clipped.
+
+        Behind batch normalization the gradient of a dead unit is larger by
+        1 / sqrt(epsilon), and the others would be clipped to nothing.
+        """
+        if variables is None:
+            variables = self._trainable_variables
+        return [
+            ops.where(
+                ops.equal(variable, 0), ops.zeros_like(gradient), gradient
+            )
+            if gradient is not None and self._is_regularized(variable)
+            else gradient
+            for gradient, variable in zip(grads, variables, strict=True)
+        ]
+
+    def _is_regularized(self, variable):
+        index = self._trainable_variables_indices.get(self._var_key(variable))
+        return index is not None and self._shrinks[index] is not None
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         if keras.config.backend() == "torch":
@@ -349,9 +377,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
         While the support is frozen the weights on it move by plain SGD or
         Adam, without any shrinkage, and may change sign; the dual variables of
-        the others wait. It is not a variable, as a step that could do either
-        would cost more: a step that was compiled before has to be made anew,
-        by `model.make_train_function(force=True)`. It is saved with the model.
+        the others wait, and `clipnorm` and `global_clipnorm` do not count
+        them. It is not a variable, as a step that could do either would cost
+        more: a step that was compiled before has to be made anew, by
+        `model.make_train_function(force=True)`. It is saved with the model.
 
         Args:
             frozen: `False` lets weights be switched on and off again.

@@ -78,6 +78,25 @@ class TestGradients:
         found = [array(v)[0] for v in both]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
 
+    @pytest.mark.parametrize("clip", ("clipnorm", "global_clipnorm"))
+    def test_what_is_held_at_0_is_not_clipped_for(self, clip):
+        (kernel,) = _variables([[1.0, 0.0]])
+        scale = keras.Variable([[0.0]], dtype="float32", name="scale")
+        optimizer = kb.LinBreg(1.0, {"kernel": 0.1}, **{clip: 5.0})
+        grads = [ops.array([[-3.0, -400.0]]), ops.array([[-4.0]])]
+        optimizer.freeze_support()
+        optimizer.apply(grads, [kernel, scale])
+        assert optimizer.regularized()[0].variable is kernel
+        np.testing.assert_allclose(array(kernel), [[4.0, 0.0]], rtol=1e-6)
+        np.testing.assert_allclose(array(scale), [[4.0]], rtol=1e-6)
+        # with None for a variable that the loss knows nothing of
+        optimizer.apply([None, ops.array([[-1.0]])])
+        np.testing.assert_allclose(array(scale), [[5.0]], rtol=1e-6)
+        # as a whole again
+        optimizer.freeze_support(False)
+        optimizer.apply(grads)
+        assert array(kernel)[0, 0] < 4.1
+
     @three_optimizers
     def test_weight_decay_is_decoupled(self, make):
         (kernel,) = _variables([[2.0, -1.0, 0.0]])
