@@ -311,10 +311,11 @@ _UNITS: dict[str, Any] = {
 _CHANNELS: dict[str, Any] = {
     "steering": {"distribution": "uniform", "threshold": "hard"}
 }
-_UNITS_LINBREG: dict[str, Any] = {
-    "groups": _UNITS["groups"],
-    "lam": _UNITS["lam"],
-    **_CHANNELS,
+# Of which each that becomes 0 takes a channel with it; in float32, for CPUs.
+_SCALES: dict[str, Any] = {
+    **_FLOAT32,
+    "groups": {"gamma": {"lam": 1.0}},
+    "steering": {**_CHANNELS["steering"], "of": "regularized"},
 }
 _SINGLES = {
     "label": "AdaBreg, 10 % of weights",
@@ -370,12 +371,23 @@ def _compact(
 def _compact_by_linbreg(
     base: Recipe, density: float, **changes: Any
 ) -> tuple[Recipe, ...]:
-    """With the decay that CIFAR-10 asks for, and so its dense twin."""
+    """With the decay that CIFAR-10 asks for, and so its dense twin.
+
+    By groups of weights, whose gradients batch normalization blows up where
+    they are 0, and by its scales, to which that does not happen.
+    """
     return (
         base.changed(label="SGD", learning_rate=0.1, **comparison.DECAYED_SGD),
-        comparison.CIFAR_LINBREG.at(base, density).changed(
-            label=f"LinBreg, {100 * density:g} % of units",
-            **{**_UNITS_LINBREG, **changes},
+        *(
+            comparison.CIFAR_LINBREG.at(base, density).changed(
+                label=f"LinBreg, {100 * density:g} % of {what}",
+                lam=_UNITS["lam"],
+                **{**_CHANNELS, **further, **changes},
+            )
+            for what, further in (
+                ("units", {"groups": _UNITS["groups"]}),
+                ("channels", _SCALES),
+            )
         ),
     )
 

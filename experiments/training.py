@@ -68,13 +68,12 @@ def train(
         recipe.density,
     )
     saver.restore(model)
+    of = recipe.steering.get("of", "kernels")
     n = recipe.examples or len(dataset.x_train)
     x, y = dataset.x_train[:n], dataset.y_train[:n]
     if saver.epochs_done < recipe.epochs:
         callbacks = [
-            kb.callbacks.SparsityLogger(
-                of=recipe.steering.get("of", "kernels")
-            ),
+            kb.callbacks.SparsityLogger(of=of),
             cost.CostLogger(),
             *steering,
             saver,
@@ -118,7 +117,7 @@ def train(
         "test": {
             "loss": finite(test["loss"]),
             "accuracy": test["accuracy"],
-            "density": kb.density(model),
+            "density": kb.density(model, of),
         },
         "history": {
             name: [finite(value) for value in values]

@@ -44,11 +44,18 @@ class Shrink:
     def critical(self, x):
         return self.regularizer.critical(x, self.layout)
 
+    @property
+    def group_size(self):
+        """How many weights become 0 together, 1 without groups."""
+        if not isinstance(self.regularizer, regularizers.GroupLasso):
+            return 1
+        return self.layout.size(self.regularizer.group_axes(self.layout))
+
     def describe(self):
         """Name of the regularizer and its groups, number x size."""
         groups = "-"
         if isinstance(self.regularizer, regularizers.GroupLasso):
-            size = self.layout.size(self.regularizer.group_axes(self.layout))
+            size = self.group_size
             groups = f"{math.prod(self.layout.shape) // size} x {size}"
         return type(self.regularizer).__name__, groups
 

@@ -511,6 +511,57 @@ class TestOfWhatIsRegularized:
         # a channel more may carry those that are constant, but not at borders
         assert 12 <= sum(left) <= 13
 
+    @pytest.mark.parametrize("distribution", ("global", "uniform"))
+    @pytest.mark.parametrize(
+        "make", (kb.LinBreg, kb.AdaBreg), ids=("linbreg", "adabreg")
+    )
+    def test_scales_that_began_alike_stay_on_until_they_differ(
+        self, make, distribution
+    ):
+        inputs = keras.Input((64,))
+        x = keras.layers.Dense(40, use_bias=False)(inputs)
+        x = keras.layers.BatchNormalization(name="norm")(x)
+        x = keras.layers.Dense(24)(keras.layers.ReLU()(x))
+        x = keras.layers.BatchNormalization(name="last")(x)
+        model = keras.Model(inputs, keras.layers.Dense(10)(x))
+        # all are 1 after the first step of a warm-up, and 1 +- tau after
+        # AdaBreg's first
+        rate = 0.003
+        if make is kb.LinBreg:
+            rate = keras.optimizers.schedules.CosineDecay(
+                0.0, 300, warmup_target=0.1, warmup_steps=20
+            )
+        model.compile(
+            make(rate, {"gamma": 1e-3}),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+        )
+        short = []
+
+        class Short(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                on = kb.density(self.model, of="regularized")
+                short.append(target._wanted() - on)
+
+        target = TargetDensity(
+            0.5,
+            threshold="hard",
+            of="regularized",
+            distribution=distribution,
+            every=1,
+        )
+        digits = load("digits")
+        history = model.fit(
+            digits.x_train.reshape(-1, 64)[:640] / 16,
+            digits.y_train[:640],
+            epochs=6,
+            verbose=0,
+            callbacks=[target, Short()],
+        ).history
+        assert max(short) < 2 / 64
+        assert kb.density(model, of="regularized") == 0.5
+        assert history["accuracy"][-1] > 0.8
+
     @pytest.mark.once
     def test_embeddings_beside_kernels_go_on_after_a_kill(self, tmp_path):
         rng = np.random.default_rng(0)

@@ -24,6 +24,7 @@ from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
 _THRESHOLDS = ("soft", "hard")
+_TOLERANCE = 0.02  # by which a density may be missed, as a share of it
 
 
 class TargetDensity(keras.callbacks.Callback):
@@ -45,11 +46,12 @@ class TargetDensity(keras.callbacks.Callback):
 
     Either way the weights are then read anew off the dual variable
     (`LinBreg.rethreshold`). This is done every so many steps, before
-    validation and at the end of every epoch. The strengths given to the
-    regularizers matter only relative to each other, within
-    `distribution="global"`: a kernel under twice the strength needs dual
-    variables twice as large. Those of groups should be small, see
-    `regularizers.GroupLasso`.
+    validation and at the end of every epoch. What is alike to the last bit, as
+    scales of batch normalization that all begin at 1, stays on until it
+    differs. The strengths given to the regularizers matter only relative to
+    each other, within `distribution="global"`: a kernel under twice the
+    strength needs dual variables twice as large. Those of groups should be
+    small, see `regularizers.GroupLasso`.
 
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
@@ -280,7 +282,7 @@ class TargetDensity(keras.callbacks.Callback):
         if not optimizers or not all(o.built for o in optimizers):
             return False
         return all(
-            abs(on - scope.wanted) <= 0.02 * scope.wanted
+            abs(on - scope.wanted) <= _TOLERANCE * scope.wanted
             for scope, on in _nonzero(self._scopes())
         )
 
@@ -348,6 +350,11 @@ class _Scope(NamedTuple):
     def has_strengths(self):
         return all(number(c.entry.lam) for c in self.controlled)
 
+    @property
+    def group_size(self):
+        """Weights in a group, of the largest ones."""
+        return max(c.entry.shrink.group_size for c in self.controlled)
+
 
 def _nonzero(scopes):
     """Each scope, and how many of its weights are on."""
@@ -367,7 +374,7 @@ def _make_exact(scopes, hard):
     found = [[_critical(c) for c in scope.controlled] for scope in scopes]
     factors = _largest_off(
         [[relative for _, _, relative in entries] for entries in found],
-        [scope.wanted for scope in scopes],
+        scopes,
     )
     flat = [
         (*entry, factor)
@@ -395,29 +402,45 @@ def _critical(c):
     return c, critical, critical / c.strength
 
 
-def _largest_off(relative, wanted):
-    """The largest below the `wanted` largest, by scope; 0 if none is left."""
+def _largest_off(relative, scopes):
+    """By scope the largest strength that switches weights off; 0 if none is.
+
+    Ahead of the `wanted` largest. Weights that are alike to the last bit, as
+    scales of batch normalization which all begin at 1, would go together: they
+    stay on until they differ, unless they are one group, or too few to matter.
+    """
     ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
-    indices = [
-        math.prod(values.shape) - k - 1
-        for values, k in zip(ranked, wanted, strict=True)
-    ]
-    found = _order_statistics(ranked, [max(0, index) for index in indices])
-    return [
-        value if index >= 0 else 0.0
-        for value, index in zip(found, indices, strict=True)
-    ]
+    ranges = []
+    for values, scope in zip(ranked, scopes, strict=True):
+        size = math.prod(values.shape)
+        first = size - scope.wanted - 1
+        alike = max(scope.group_size, math.ceil(_TOLERANCE * scope.wanted))
+        ranges.append((first, min(first + alike, size - 1)))
+    found = _order_statistics(
+        ranked, [(max(0, first), max(0, last)) for first, last in ranges]
+    )
+    factors = []
+    for values, (first, _), (low, high) in zip(
+        ranked, ranges, found, strict=True
+    ):
+        factor = 0.0 if first < 0 else low
+        if factor == high < math.inf:
+            factor = number(ops.max(ops.where(values < factor, values, 0.0)))
+        factors.append(factor)
+    return factors
 
 
 def _order_statistics(values, indices):
-    """Of each tensor the entry with this index, were it sorted."""
+    """Of each tensor the entries with these two indices, were it sorted."""
     pairs = list(zip(values, indices, strict=True))
     # a GPU has sorted before its memory is copied; a CPU selects in a tenth
     # of the time in which it sorts
     if all(map(_is_on_cpu, values)):
         arrays = ((ops.convert_to_numpy(v), i) for v, i in pairs)
-        return [float(np.partition(a, i)[i]) for a, i in arrays]
-    return numbers(ops.sort(v)[i] for v, i in pairs)
+        return [tuple(np.partition(a, i)[list(i)].tolist()) for a, i in arrays]
+    ordered = ((ops.sort(v), i) for v, i in pairs)
+    flat = iter(numbers(v[i] for v, both in ordered for i in both))
+    return list(zip(flat, flat, strict=True))
 
 
 def _is_on_cpu(tensor):
