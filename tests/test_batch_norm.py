@@ -73,6 +73,16 @@ def _means(model, x, size, batches):
     )
 
 
+@pytest.mark.parametrize(("examples", "used"), ((12, 10), (3, 3)))
+def test_whole_batches_of_arrays(examples, used):
+    model = _without_dropout()
+    x, y = data(examples)
+    train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x, batch_size=5)])
+    mean, _ = _means(model, x[:used], 5, 2)
+    found = array(model.get_layer("norm").moving_mean)
+    np.testing.assert_allclose(found, mean, atol=1e-5)
+
+
 @pytest.mark.parametrize("validates", (True, False))
 @pytest.mark.parametrize(
     "given",
@@ -183,10 +193,11 @@ def test_what_is_refused():
     model.compile(kb.LinBreg(0.1, 0.05), "mse")
     with pytest.raises(ValueError, match="has no batch normalization"):
         train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x)])
-    model, nothing = _model(), PreciseBatchNorm(_Batches(x[:0], 5, tuple))
+    model = _model()
     before = model.get_layer("norm").momentum
-    with pytest.raises(ValueError, match="`data` must be something that"):
-        train(model, 1, (x, y), callbacks=[nothing])
+    for nothing in (x[:0], _Batches(x[:0], 5, tuple)):
+        with pytest.raises(ValueError, match="`data` must be something that"):
+            train(model, 1, (x, y), callbacks=[PreciseBatchNorm(nothing)])
     assert model.get_layer("norm").momentum == before
 
 

@@ -30,7 +30,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     without: batches are normalized by their own statistics there, and every
     other state, such as a dropout's seed, is put back.
 
-    Put it before callbacks that save the model. Layers with `trainable=False`
+    Put it behind `TargetDensity`, which may change weights before a validation,
+    and before callbacks that save the model. Layers with `trainable=False`
     normalize by their averages in training, too, and keep them.
 
     Reference: Wu, Johnson, "Rethinking 'Batch' in BatchNorm",
@@ -38,10 +39,10 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     Args:
         data: Training inputs, augmented as in training. Arrays in the
-            structure of the model's inputs, of which the first
-            `batches * batch_size` examples are used; or something that yields
-            batches each time it is iterated over, as `fit` takes them:
-            a `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch
+            structure of the model's inputs, of which whole batches are used,
+            from the first example on; or something that yields batches each
+            time it is iterated over, as `fit` takes them: a
+            `tf.data.Dataset`, a `keras.utils.PyDataset`, a PyTorch
             `DataLoader`. Labels are ignored.
         batches: n, the number of batches, 1 or greater; fewer are used where
             there are fewer.
@@ -117,9 +118,12 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     def _inputs(self):
         """Batches of inputs, as the model takes them."""
         if _is_arrays(self.data):
-            arrays = keras.tree.flatten(self.data)
-            for begin in range(0, len(arrays[0]), self.batch_size):
+            size = len(keras.tree.flatten(self.data)[0])
+            for begin in range(0, size, self.batch_size):
                 end = begin + self.batch_size
+                # a few examples at the end would count as much as a batch
+                if 0 < begin and size < end:
+                    return
                 yield keras.tree.map_structure(
                     lambda x, i=begin, j=end: x[i:j], self.data
                 )
