@@ -55,6 +55,7 @@ class Saved(NamedTuple):
 
 SAVED: tuple[Saved, ...] = (
     Saved("mnist-lenet300", "curve-lenet", "AdaBreg at 2 %"),
+    Saved("fashion-mnist-convnet", "curve-convnet", "LinBreg at 1 %"),
     Saved(
         "fashion-mnist-convnet-units",
         "compact-convnet",

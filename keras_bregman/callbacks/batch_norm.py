@@ -122,7 +122,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             for begin in range(0, size, self.batch_size):
                 end = begin + self.batch_size
                 # a few examples at the end would count as much as a batch
-                if 0 < begin and size < end:
+                if begin > 0 and size < end:
                     return
                 yield keras.tree.map_structure(
                     lambda x, i=begin, j=end: x[i:j], self.data
