@@ -386,6 +386,14 @@ def _callback(cls):
     return fit
 
 
+def _precise(world, **arguments):
+    callback = kb.callbacks.PreciseBatchNorm(**arguments)
+    model = _dense()
+    model.add(keras.layers.BatchNormalization())
+    model.compile(world.optimizer(False), "mse", run_eagerly=True)
+    model.fit(*world.data(), 4, 2, verbose=0, callbacks=[callback])
+
+
 def _method(name):
     def call(world, **arguments):
         getattr(world.optimizer(), name)(**arguments)
@@ -545,6 +553,15 @@ TARGETS = [
             "mode": _good("min", "max"),
             "min_lr": _good(0.0, 0.1),
             "verbose": _good(0, 1),
+        },
+    ),
+    Target(
+        "PreciseBatchNorm",
+        _precise,
+        {
+            "data": lambda world: world.data()[0],
+            "batches": _good(1, 20),
+            "batch_size": _good(2, 128),
         },
     ),
     Target(

@@ -195,9 +195,11 @@ def test_what_is_refused():
         train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x)])
     model = _model()
     before = model.get_layer("norm").momentum
-    for nothing in (x[:0], _Batches(x[:0], 5, tuple)):
-        with pytest.raises(ValueError, match="`data` must be something that"):
-            train(model, 1, (x, y), callbacks=[PreciseBatchNorm(nothing)])
+    for wrong in (x[:0], _Batches(x[:0], 5, tuple), x[:, :4], {"a": x}, "xy"):
+        callback = PreciseBatchNorm(wrong)
+        with pytest.raises(ValueError, match="`data` must yield batches"):
+            train(model, 1, (x, y), callbacks=[callback])
+    assert int(model.optimizer.iterations) == 0
     assert model.get_layer("norm").momentum == before
 
 

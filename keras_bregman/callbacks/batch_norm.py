@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import keras
 
-from keras_bregman._checks import check_all, check_integer, refuse
+from keras_bregman._checks import check_all, check_integer, shown
 
 
 class PreciseBatchNorm(keras.callbacks.Callback):
@@ -51,14 +51,17 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     Raises:
         ValueError: For an argument out of range; when `fit` begins, for a model
-            without batch normalization that is trained; before validation, if
-            `data` yields nothing.
+            without batch normalization that is trained, and for data that
+            yield nothing, or what the model does not take.
     """
 
     def __init__(self, data, batches: int = 20, batch_size: int = 128):
         super().__init__()
-        good = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
-        good |= hasattr(data, "__iter__") and not isinstance(data, Iterator)
+        try:
+            good = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
+            good |= hasattr(data, "__iter__") and not isinstance(data, Iterator)
+        except RecursionError:  # a list within itself
+            good = False
         bound = (
             "arrays, or something that yields batches each time it is iterated "
             "over; of a generator make a `keras.utils.PyDataset`"
@@ -70,11 +73,23 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._is_precise = False
-        if self.model.built and not _layers(self.model):
+        if not self.model.built:
+            return
+        if not _layers(self.model):
             raise ValueError(
                 f"`model` '{self.model.name}' has no batch normalization that "
                 "is trained. Leave `PreciseBatchNorm` out."
             )
+        try:
+            with _aside():
+                self.model(next(self._inputs()), training=False)
+        # a model says in many ways that it cannot do with something
+        except Exception as error:
+            raise ValueError(
+                "`data` must yield batches of inputs that the model takes. "
+                f"Received: data={shown(self.data)} "
+                f"({type(error).__name__}: {error})"
+            ) from error
 
     def on_epoch_begin(self, epoch, logs=None):
         self._is_precise = False
@@ -98,22 +113,20 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             if id(v) not in averages
         ]
         momenta = [layer.momentum for layer in layers]
-        seen = 0
         try:
             with _aside():
-                for batch in itertools.islice(self._inputs(), self.batches):
+                for seen, batch in zip(
+                    range(self.batches), self._inputs(), strict=False
+                ):
                     # so that the averages are those of all batches so far
                     for layer in layers:
                         layer.momentum = seen / (seen + 1)
                     self.model(batch, training=True)
-                    seen += 1
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
             for variable, value in kept:
                 variable.assign(value)
-        if not seen:
-            refuse("data", self.data, "something that yields a batch")
 
     def _inputs(self):
         """Batches of inputs, as the model takes them."""
