@@ -21,6 +21,7 @@ import keras_bregman as kb
 from experiments import runner, zoo
 from experiments.catalog import EXPERIMENTS
 from experiments.data import load
+from experiments.progress import say
 from experiments.reporting.cells import Archive
 
 BATCHES = (1, 64)
@@ -180,12 +181,13 @@ def experiments(repeats: int = 5) -> list[dict[str, Any]]:
 def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
-    The first seed of every recipe that has a result; none without the dense
-    one, to which the others are held. Of dense networks, whose values make no
-    difference here, the start will do.
+    The first seed of every recipe that has a result. Of dense networks, whose
+    values make no difference here, the start will do; sparse ones that were
+    trained elsewhere, so that their weights are not at hand, are left out, and
+    it is said. None without the first dense one, to which the others are held,
+    or without a sparse one.
 
     Raises:
-        FileNotFoundError: If a sparse network has not been trained.
         DatasetUnavailable: If there are no images to calibrate int8 by.
     """
     archive = Archive()
@@ -194,20 +196,26 @@ def subjects(experiment: str) -> list[Subject]:
         return []
     images = load(dense.recipe.data).x_val[:100]
     found: list[Subject] = []
+    has_sparse = False
     for job in (dense, *others):
         recipe, row = job.recipe, _row(archive, job)
         if not row.results:
             continue
         facts = {"accuracy": row.cell("test_accuracy").mean}
         is_dense = recipe.optimizer in ("SGD", "Adam")
-        model = zoo.untrained(recipe) if is_dense else zoo.trained(job)
+        try:
+            model = zoo.untrained(recipe) if is_dense else zoo.trained(job)
+        except FileNotFoundError as error:
+            say(f"left out: {error}")
+            continue
+        has_sparse |= not is_dense
         variants = {recipe.label: model}
         if not is_dense:
             variants[f"{recipe.label}, compact"] = kb.compact(model)
         for variant, made in variants.items():
             known = {**facts, "density": kb.density(made)}
             found.append(Subject(recipe.model, variant, made, images, known))
-    return found
+    return found if has_sparse else []
 
 
 def _row(archive, job):

@@ -73,6 +73,13 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
 
 
 @pytest.mark.tensorflow
+def test_what_was_trained_elsewhere_is_left_out(trained, capsys):
+    (network,) = (trained / "networks").rglob("adabreg-*.kbs")
+    network.unlink()
+    assert inference.subjects("compact-tiny") == []
+    assert 'only "AdaBreg, 50 % of units"' in capsys.readouterr().out
+
+
 def test_every_network_is_held_to_the_first_in_the_same_format(trained):
     # one for each runtime; the dense network, and the compact one
     formats = inference.FORMATS[::2]
