@@ -1,5 +1,7 @@
 """Compaction: smaller, with the same outputs."""
 
+import importlib
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import keras_bregman as kb
+from keras_bregman._inputs import difference
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -639,6 +642,32 @@ def test_a_compact_model_that_is_wrong_is_not_given_out(monkeypatch):
     )
     with pytest.raises(RuntimeError, match="whose outputs differ by"):
         kb.compact(model)
+
+
+def test_a_compact_model_may_differ_by_rounding(monkeypatch):
+    module = importlib.import_module("keras_bregman.compaction.compact")
+    monkeypatch.setattr(module, "_tolerance", lambda model: 0.0)
+    first = layers.Dense(200, "relu", name="first")
+    second = layers.Dense(64, name="second")
+    norm = layers.BatchNormalization(epsilon=1e-6)
+    model = chain(first, second, norm, layers.Dense(3), shape=(40,))
+    kill(first, list(range(0, 200, 3)))
+    # whose constants go into biases, and of digits that are left where all
+    # channels have a large mean
+    first.bias.assign(np.linspace(0.1, 1.0, 200))
+    second.bias.assign(np.full(64, 1e3))
+    norm.moving_mean.assign(np.full(64, 1e3))
+    norm.moving_variance.assign(np.full(64, 1e-2))
+    before = weights(model)
+    small = kb.compact(model)
+    assert small.get_layer("first").units == 133
+    for path, value in weights(model).items():
+        np.testing.assert_array_equal(value, before[path])
+    x = np.random.default_rng(1).normal(size=(64, 40))
+    given = model(x, training=False)
+    rounding = module._of_rounding(model, x, given)
+    assert 0 < difference(given, small(x, training=False)) < 8 * rounding
+    assert 1e-6 < rounding < 1e-2
 
 
 def test_an_initializer_may_be_a_function():

@@ -57,8 +57,9 @@ def compact(model: keras.Model, return_report: bool = False, samples=None):
         RuntimeError: If the outputs of the two in inference mode differ by
             more than 1e-5, relative to the largest or to 1; on a GPU, which
             multiplies in less precision, or in lower precision, by a few
-            roundings. A model that answers otherwise every time is not
-            compared.
+            roundings; and by more than four times what it makes to round the
+            weights otherwise, which may be more in a deep network. A model
+            that answers otherwise every time is not compared.
     """
     check_all(
         (
@@ -225,12 +226,41 @@ def _check_same(model, small, samples):
     if not difference(before, again) <= _tolerance(model):  # it draws lots
         return
     found = difference(before, _outputs(small, given))
-    if not found <= _tolerance(model):
+    if not (
+        found <= _tolerance(model)
+        or found <= 4 * _of_rounding(model, given, before)
+    ):
         raise RuntimeError(
             f"compact made a model of '{model.name}' whose outputs differ by "
             f"{found:.1e} of the largest. This is an error in keras_bregman; "
             "please report it with the model's `summary()`."
         )
+
+
+def _of_rounding(model, given, before, draws=3):
+    """By how much the outputs differ when float32 weights round otherwise.
+
+    Deep networks with channels of next to no variance, which batch
+    normalization divides by, blow up a last digit to more than the tolerance.
+    """
+    generator = np.random.default_rng(0)
+    # copies, as torch shares the memory
+    kept = [
+        (v, np.array(ops.convert_to_numpy(v)))
+        for v in model.weights
+        if keras.backend.standardize_dtype(v.dtype) == "float32"
+    ]
+    worst = 0.0
+    try:
+        for _ in range(draws):
+            for variable, value in kept:
+                digits = generator.uniform(-1, 1, value.shape) * 2.0**-23
+                variable.assign((value * (1 + digits)).astype("float32"))
+            worst = max(worst, difference(before, _outputs(model, given)))
+    finally:
+        for variable, value in kept:
+            variable.assign(value)
+    return worst
 
 
 def _outputs(model, given):
