@@ -203,6 +203,7 @@ def test_what_is_refused():
     assert model.get_layer("norm").momentum == before
 
 
+@pytest.mark.once
 def test_validation_of_a_network_that_moves_fast():
     """Where validation is at chance without, and the network is good."""
     digits = load("digits")
