@@ -72,7 +72,6 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
         )
 
 
-@pytest.mark.tensorflow
 def test_what_was_trained_elsewhere_is_left_out(trained, capsys):
     (network,) = (trained / "networks").rglob("adabreg-*.kbs")
     network.unlink()
@@ -80,6 +79,7 @@ def test_what_was_trained_elsewhere_is_left_out(trained, capsys):
     assert 'only "AdaBreg, 50 % of units"' in capsys.readouterr().out
 
 
+@pytest.mark.tensorflow
 def test_every_network_is_held_to_the_first_in_the_same_format(trained):
     # one for each runtime; the dense network, and the compact one
     formats = inference.FORMATS[::2]
