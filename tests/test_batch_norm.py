@@ -13,6 +13,20 @@ from keras_bregman.callbacks import PreciseBatchNorm
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
 
+class _Counter(layers.Layer):
+    """Knows how often it was called in training."""
+
+    def build(self, shape):
+        self.calls = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="calls"
+        )
+
+    def call(self, x, training=False):
+        if training:
+            self.calls.assign(self.calls + 1)
+        return x
+
+
 def _model(seed=0, **norm):
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
@@ -20,6 +34,7 @@ def _model(seed=0, **norm):
             keras.Input((6,)),
             layers.Dense(8, name="hidden"),
             layers.Dropout(0.3),
+            _Counter(),
             layers.BatchNormalization(name="norm", **norm),
             layers.ReLU(),
             layers.Dense(2, name="out"),
@@ -139,7 +154,7 @@ def test_training_is_what_it_is_without():
         if "moving" in one.path:
             averages += 1
             assert (array(one) != array(other)).any()
-        else:  # the dropout's seed among them
+        else:  # the dropout's seed among them, and calls counted
             np.testing.assert_array_equal(array(one), array(other))
     assert averages == 2
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import keras
 
 from keras_bregman._checks import check_all, check_integer, shown
+from keras_bregman._state import remembered, restored
 
 
 class PreciseBatchNorm(keras.callbacks.Callback):
@@ -81,7 +82,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
                 "is trained. Leave `PreciseBatchNorm` out."
             )
         try:
-            with _aside():
+            with restored(remembered(self.model)), _aside():
                 self.model(next(self._inputs()), training=False)
         # a model says in many ways that it cannot do with something
         except Exception as error:
@@ -107,14 +108,10 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         averages = {
             id(v) for x in layers for v in (x.moving_mean, x.moving_variance)
         }
-        kept = [
-            (v, keras.ops.convert_to_numpy(v))
-            for v in self.model.non_trainable_variables
-            if id(v) not in averages
-        ]
+        others = [v for v in remembered(self.model) if id(v) not in averages]
         momenta = [layer.momentum for layer in layers]
         try:
-            with _aside():
+            with restored(others), _aside():
                 for seen, batch in zip(
                     range(self.batches), self._inputs(), strict=False
                 ):
@@ -125,8 +122,6 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
-            for variable, value in kept:
-                variable.assign(value)
 
     def _inputs(self):
         """Batches of inputs, as the model takes them."""

@@ -12,9 +12,10 @@ from keras import ops
 from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
 from keras_bregman._inputs import as_inputs, difference, random_inputs
+from keras_bregman._state import remembered, restored
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
-from keras_bregman.compaction.piece import Call, Piece, pinned, states_of
+from keras_bregman.compaction.piece import Call, Piece, pinned
 from keras_bregman.compaction.report import CompactionReport, Row, Size
 
 
@@ -244,37 +245,25 @@ def _of_rounding(model, given, before, draws=3):
     normalization divides by, blow up a last digit to more than the tolerance.
     """
     generator = np.random.default_rng(0)
-    # copies, as torch shares the memory
-    kept = [
-        (v, np.array(ops.convert_to_numpy(v)))
+    weights = [
+        v
         for v in model.weights
         if keras.backend.standardize_dtype(v.dtype) == "float32"
     ]
     worst = 0.0
-    try:
+    with restored(weights) as kept:
         for _ in range(draws):
             for variable, value in kept:
                 digits = generator.uniform(-1, 1, value.shape) * 2.0**-23
                 variable.assign((value * (1 + digits)).astype("float32"))
             worst = max(worst, difference(before, _outputs(model, given)))
-    finally:
-        for variable, value in kept:
-            variable.assign(value)
     return worst
 
 
 def _outputs(model, given):
     """A model's outputs; what it remembers of the call is forgotten."""
-    layers = model._flatten_layers()
-    states = [state for layer in layers for state in states_of(layer)]
-    variables = [*model.non_trainable_variables, *states]
-    # copies, as torch shares the memory
-    kept = [(v, np.array(ops.convert_to_numpy(v))) for v in variables]
-    try:
+    with restored(remembered(model)):
         return model(given, training=False)
-    finally:
-        for variable, value in kept:
-            variable.assign(value)
 
 
 def _tolerance(model):

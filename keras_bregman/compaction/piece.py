@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
 
 
@@ -144,14 +145,6 @@ def _holds_array(initializer):
     if not isinstance(config, dict):  # a function's name
         return False
     return not isinstance(config.get("value", 0), (int, float))
-
-
-def states_of(layer) -> list[keras.Variable]:
-    """What a stateful recurrent layer remembers; Keras lists it nowhere."""
-    if not getattr(layer, "stateful", False):
-        return []
-    states = keras.tree.flatten(getattr(layer, "states", None) or [])
-    return [state for state in states if isinstance(state, keras.Variable)]
 
 
 def is_layer(thing):
