@@ -10,7 +10,7 @@ import sys
 import time
 
 from experiments import search
-from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.catalog import COMPACTED, EXPERIMENTS, SCALES
 from experiments.data import NAMES, DatasetUnavailable
 from experiments.recipes import MODELS, parse_change
 from experiments.results import RESULTS, ROOT, add_out
@@ -47,12 +47,18 @@ def _demo(options) -> int:
 
 
 def _bench(options) -> int:
+    if options.only and options.what != "inference":
+        print(
+            f"--only is for bench inference. Received: bench {options.what}",
+            file=sys.stderr,
+        )
+        return 2
     # read by TensorFlow when it starts; one core, as the other runtimes
     if options.what in ("inference", "zeros"):
         os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
     from experiments.bench import report
 
-    report(options.what, options.out, options.repeats)
+    report(options.what, options.out, options.repeats, options.only)
     return 0
 
 
@@ -197,6 +203,11 @@ def _parser() -> argparse.ArgumentParser:
         "zeros make networks faster; what importing takes",
     )
     bench.add_argument("--repeats", type=_positive, default=5)
+    bench.add_argument(
+        "--only",
+        choices=COMPACTED,
+        help="inference: the networks of one experiment",
+    )
     bench.add_argument(
         "--out", type=pathlib.Path, help="result file to write as well"
     )

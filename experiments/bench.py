@@ -173,7 +173,12 @@ def _runner(mode, optimizer, variables, gradients):
     )
 
 
-def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
+def report(
+    what: str,
+    out: pathlib.Path | None,
+    repeats: int,
+    only: str | None = None,
+) -> None:
     """Runs a benchmark and prints it; writes it to `out` if given.
 
     Args:
@@ -183,6 +188,8 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
             make something faster; or `"import"`, what importing takes.
         out: Result file to write.
         repeats: Measurements of each.
+        only: The experiment to whose networks `"inference"` keeps; of the
+            others there is nothing to choose.
     """
     key, measure, describe = {
         "step": ("steps", step_costs, describe_steps),
@@ -194,7 +201,7 @@ def report(what: str, out: pathlib.Path | None, repeats: int) -> None:
     }[what]
     result = {
         "backend": keras.config.backend(),
-        key: measure(repeats),
+        key: measure(repeats, **({"names": (only,)} if only else {})),
         **results.provenance(),
     }
     print(describe([result]))

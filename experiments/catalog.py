@@ -647,3 +647,6 @@ EXPERIMENTS = {
         ),
     )
 }
+
+# whose networks are made smaller, and measured where they are used
+COMPACTED = tuple(name for name in EXPERIMENTS if name.startswith("compact-"))

@@ -60,6 +60,7 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
         "AdaBreg, 50 % of units",
         "AdaBreg, 50 % of units, compact",
     ]
+    assert {s.network for s in found} == {"tiny"}
     dense, sparse, small = (s.model for s in found)
     assert kb.flops(small) < kb.flops(sparse) == kb.flops(dense)
     for subject in found:

@@ -691,6 +691,22 @@ def test_what_networks_cost_is_told_from_the_benchmarks_file(
     ]
     assert faster.groups[1] == ("", ("100 %", "5 %"))
     assert faster.rows == [["a layer", "LiteRT", "1.00", "1.40"]]
+    # one experiment's alone: what it has again, and a network more
+    again = {**row, "faster_64": 3.5}
+    results.save(
+        {"inference": [{**row, "variant": "SGD"}, again]},
+        folder / "inference-compact-convnet.json",
+    )
+    (_, sizes), _ = sections().tables
+    assert [(r[0], r[-1]) for r in sizes.rows] == [
+        ("convnet: Adam", "3.50"),
+        ("convnet: SGD", "3.30"),
+    ]
+    files = figures.of_inference(Archive(tmp_path)).files
+    assert [f.split("/")[-1] for f in files] == [
+        "inference.json",
+        "inference-compact-convnet.json",
+    ]
     (folder / "zeros.json").write_text("{}")
     archive = Archive(tmp_path)
     document.build(archive, [], [])

@@ -126,12 +126,13 @@ def _speed(archive):
 
 def _inference(archive, drawn):
     """What the networks to be compacted cost where they are used."""
+    rows = inference.measured(archive)
+    zeros = archive.bench("zeros").get("zeros", [])
     parts = [
-        _benchmark(name, caption, inference.measured(archive, name), build)
-        for name, caption, build in (
-            ("inference", inference.SIZE_AND_SPEED, inference.sizes),
-            ("zeros", inference.ZEROS, inference.zeros),
-        )
+        _benchmark(
+            "inference", inference.SIZE_AND_SPEED, rows, inference.sizes
+        ),
+        _benchmark("zeros", inference.ZEROS, zeros, inference.zeros),
     ]
     figures = [figure for figure in drawn if figure.experiment == "inference"]
     return Section(inference.TITLE, parts, figures)

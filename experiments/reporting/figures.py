@@ -188,14 +188,14 @@ def figure1() -> Drawn:
 
 def of_inference(archive: Archive) -> Drawn:
     """Accuracy over speed, from the benchmark's result."""
-    rows = inference.measured(archive, "inference")
+    rows = inference.measured(archive)
     return Drawn(
         "inference",
         inference.TITLE,
         "inference",
         "full",
         "One seed." if rows else "Not measured yet.",
-        [name_of(archive.bench_file("inference"))] if rows else [],
+        [name_of(archive.bench_file(f)) for f in inference.files(archive)],
         *(
             render(lambda: inference.draw(rows), inference.TITLE)
             if rows

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from experiments.catalog import COMPACTED
 from experiments.reporting.cells import Archive
-from experiments.reporting.curves import BLUE, GREY, ORANGE, RED
+from experiments.reporting.curves import BLUE, GREY, ORANGE, PURPLE, RED
 from experiments.reporting.tables import Table, percent
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ TITLE = "Inference: accuracy, size and speed of compacted networks"
 SHOWN = ("TensorFlow", "LiteRT", "ONNX Runtime")
 SIZE_AND_SPEED = (
     "Size on disk, raw and compressed by gzip, and speed on one core, each "
-    "network held to the dense one in the same format: fastest of several "
-    "measurements, all networks in turn in one run."
+    "network held to the dense one in the same format and the same run: "
+    "fastest of several measurements, all networks of a run in turn."
 )
 ZEROS = (
     "Random zeros instead of dead units: how many times as fast as the dense "
@@ -119,6 +120,8 @@ def _panel(axis, rows):
         ("dense, several widths", GREY, "o-", lambda v: "of " not in v),
         ("units, as trained", ORANGE, "^", _is("of units")),
         ("units, compacted", RED, "o-", _is("of units, compact")),
+        ("channels, as trained", PURPLE, "^", _is("of channels")),
+        ("channels, compacted", PURPLE, "o-", _is("of channels, compact")),
         ("weights, as trained", BLUE, "v", _is("of weights")),
         ("weights, compacted", BLUE, "s", _is("of weights, compact")),
     )
@@ -144,6 +147,20 @@ def _is(ending):
     return lambda variant: variant.endswith(ending)
 
 
-def measured(archive: Archive, name: str) -> Measured:
-    """The rows of a benchmark, none if it has not been run."""
-    return archive.bench(name).get(name, [])
+def files(archive: Archive) -> list[str]:
+    """Results of `bench inference`: of all networks, then of an experiment's.
+
+    Each in a run of its own; those that are not there are left out.
+    """
+    names = ["inference", *(f"inference-{name}" for name in COMPACTED)]
+    return [name for name in names if archive.bench(name)]
+
+
+def measured(archive: Archive) -> Measured:
+    """What networks cost; as last measured, if in several runs."""
+    rows = {
+        (row["network"], row["variant"], row["format"]): row
+        for name in files(archive)
+        for row in archive.bench(name).get("inference", ())
+    }
+    return list(rows.values())

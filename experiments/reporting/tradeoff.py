@@ -87,6 +87,9 @@ def draw(rows: Sequence[Row]) -> Figure:
             for density, mean in zip(*line, strict=True)
             if mean < bottom
         ]
+        if below:  # room for their arrows, where no point is
+            top = axis.get_ylim()[1]
+            axis.set_ylim(bottom=bottom - 0.1 * (top - bottom))
         for i, (density, mean, method) in enumerate(below):
             beside = [d for d, *_ in below[:i] if 0.9 < d / density < 1.1]
             _point_below(axis, method, density, mean, len(beside))
