@@ -45,21 +45,20 @@ class _Variant(_Bregman):
             return full
         on_support = super()._make_update(shrink, True)
 
-        def update(theta, gradient, learning_rate, step, lam, state):
+        def update(theta, gradient, learning_rate, step, *state):
             gradient = gradient + self.coupled_decay * theta
-            arguments = (theta, gradient, learning_rate, step, lam, state)
+            arguments = (theta, gradient, learning_rate, step, *state)
             # on a frozen support nothing shrinks
             self._leak_now = 0.0 if frozen else self.leak
-            new, new_state = full(*arguments)
+            moved = full(*arguments)
             self._leak_now = 0.0
             if self.cycle == 1 or frozen:
-                return new, new_state
-            held, held_state = on_support(*arguments)
-            is_full = ops.equal(ops.mod(step, self.cycle), 0)
-            return ops.where(is_full, new, held), [
-                ops.where(is_full, a, b)
-                for a, b in zip(new_state, held_state, strict=True)
-            ]
+                return moved
+            is_full = ops.equal(ops.mod(step + 1, self.cycle), 0)
+            return tuple(
+                ops.where(is_full, new, held)
+                for new, held in zip(moved, on_support(*arguments), strict=True)
+            )
 
         return update
 

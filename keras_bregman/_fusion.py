@@ -3,27 +3,53 @@
 TensorFlow's plain graph, which `model.fit` uses on a CPU, runs one kernel per
 operation; a step of some fifteen operations would take three times as long as
 Keras' SGD. Compiled on its own by XLA it takes less time than SGD. On JAX `fit`
-compiles the whole step anyway. On torch operations run one by one, and calling
-them for each of a network's variables takes longer than what they do: there
-variables that move alike are joined to one vector.
+compiles the whole step anyway. On torch operations run one by one. Keras' part
+of a call takes longer than what it does to a small variable, so that the bare
+operations are recorded, and variables that move alike are joined to one vector;
+what it does to a large one is slow where each result goes through main memory,
+so that it comes in pieces that a processor's cache holds.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
 import platform
+from typing import NamedTuple
 
 import keras
 
-# entries that are joined at most: on a CPU those whose arithmetic takes no
+# entries of joined variables at most: on a CPU those whose arithmetic takes no
 # longer than the calls, elsewhere few enough that copies stay small
 _JOINED_ON_CPU, _JOINED = 2**16, 2**22
+# of a piece, so that it and what is computed from it stay in a core's cache
+_CUT = 2**17
 
 
-def fuse(function):
-    """`function` of tensors, compiled if the backend gains from it."""
-    if keras.config.backend() != "tensorflow":
+class Piece(NamedTuple):
+    """Part of a vector: entries of a variable, counted as if it were flat.
+
+    Attributes:
+        owner: Number of the variable.
+        start: Its first entry.
+        stop: Behind its last entry.
+    """
+
+    owner: int
+    start: int
+    stop: int
+
+
+def fuse(function, small=False):
+    """`function` made cheap, where the backend gains from it.
+
+    Args:
+        function: From tensors to a tuple of tensors.
+        small: Whether they are so small that compiling is not worth it.
+    """
+    backend = keras.config.backend()
+    if backend == "torch":
+        return _recorded(function)
+    if backend != "tensorflow" or small:
         return function
     import tensorflow as tf
 
@@ -47,55 +73,162 @@ def densify(gradient):
     return gradient
 
 
-def bundles(variables, kinds) -> list[int]:
-    """Numbers the vectors that variables are joined to, where that pays.
+def _recorded(function):
+    """`function` as the operations of torch that it comes to.
+
+    Recorded once for all tensors of the same shapes, dtypes and devices.
+    """
+    import torch
+
+    recordings: dict = {}
+
+    @torch.no_grad()
+    def replay(*tensors):
+        # what else looks like a tensor has its own ways
+        if torch.compiler.is_compiling() or not all(map(_is_plain, tensors)):
+            return function(*tensors)
+        key = tuple((t.shape, t.dtype, t.device) for t in tensors)
+        if key not in recordings:
+            recordings[key] = _record(function, tensors)
+        return recordings[key](*tensors)
+
+    return replay
+
+
+def _record(function, tensors):
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    recorded = make_fx(function)(*tensors)
+    _shorten(recorded.graph)
+    # tensors come one by one and go in a tuple, with nothing to take apart
+    recorded.graph.set_codegen(torch.fx.graph.CodeGen())
+    recorded.recompile()
+    return recorded.forward
+
+
+def _shorten(graph):
+    """Leaves passes over memory out: x times 1, and a y before x + a y."""
+    import torch
+
+    add, mul, div = (
+        getattr(torch.ops.aten, name).Tensor for name in ("add", "mul", "div")
+    )
+    for node in graph.nodes:
+        if node.target in (mul, div) and _is_factor(node.args[1], 1.0):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+        elif node.target is add and not node.kwargs:
+            for x, product in (node.args, node.args[::-1]):
+                if (
+                    getattr(product, "target", None) is mul
+                    and len(product.users) == 1
+                    and _is_factor(product.args[1])
+                ):
+                    y, factor = product.args
+                    node.args, node.kwargs = (x, y), {"alpha": factor}
+                    graph.erase_node(product)
+                    break
+
+
+def _is_factor(value, only=None):
+    return isinstance(value, float) and only in (None, value)
+
+
+def _is_plain(tensor):
+    import torch
+
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter)
+
+
+def vectors(variables, kinds) -> list[list[Piece]]:
+    """The vectors that variables are joined to or cut into, where that pays.
 
     Args:
         variables: Keras variables.
         kinds: For each a hashable; those of one kind may be joined. None for
-            one that stays alone.
+            one that stays as it is.
 
     Returns:
-        For each variable the number of its vector, from 1; 0 where it stays
-        alone.
+        Of each vector its pieces.
     """
     if keras.config.backend() != "torch":
-        return [0] * len(kinds)
-    import torch
-
-    count = itertools.count(1)
-    latest: dict = {}  # the present vector's number, what it has room for
-    found = []
-    for variable, kind in zip(variables, kinds, strict=True):
+        return []
+    found: list[list[Piece]] = []
+    latest: dict = {}  # the present vector, and what it has room for
+    for index, (variable, kind) in enumerate(
+        zip(variables, kinds, strict=True)
+    ):
         tensor, size = variable.value, math.prod(variable.shape)
-        most = _JOINED_ON_CPU if tensor.device.type == "cpu" else _JOINED
         # others, which may be spread over devices, are not for us to cut
-        plain = type(tensor) in (torch.Tensor, torch.nn.Parameter)
-        if kind is None or size > most or not plain:
-            found.append(0)
+        plain = _is_plain(tensor) and tensor.is_contiguous()
+        if kind is None or not plain:
             continue
-        number, room = latest.get((kind, tensor.device), (0, 0))
-        if size > room:
-            number, room = next(count), most
-        latest[kind, tensor.device] = number, room - size
-        found.append(number)
+        on_cpu = tensor.device.type == "cpu"
+        most = _JOINED_ON_CPU if on_cpu else _JOINED
+        if size <= most:
+            vector, room = latest.get((kind, tensor.device), ([], 0))
+            if size > room:
+                vector, room = [], most
+                found.append(vector)
+            vector.append(Piece(index, 0, size))
+            latest[kind, tensor.device] = vector, room - size
+        elif on_cpu:
+            length = math.ceil(size / math.ceil(size / _CUT))
+            found += (
+                [Piece(index, start, min(start + length, size))]
+                for start in range(0, size, length)
+            )
     return found
 
 
-def join(tensors, dtype):
-    """Torch tensors as one vector."""
+def cut(tensor, piece: Piece):
+    """A piece of a torch tensor: writing to it writes to the tensor."""
+    flat, size = tensor.detach().view(-1), piece.stop - piece.start
+    return flat if len(flat) == size else flat.narrow(0, piece.start, size)
+
+
+def join(parts):
+    """Vectors of torch as one."""
     import torch
-    from torch._utils import _flatten_dense_tensors
 
-    with torch.no_grad():
-        vector = _flatten_dense_tensors(tensors)
-    return keras.ops.cast(vector, dtype)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def spread(vector, tensors) -> None:
-    """Writes to tensors what `join` made of them."""
+def repeated(scalars, pieces):
+    """A scalar for each piece, in all its entries; one if all are alike."""
     import torch
-    from torch._utils import _unflatten_dense_tensors
 
-    with torch.no_grad():
-        torch._foreach_copy_(tensors, _unflatten_dense_tensors(vector, tensors))
+    # whoever reads from a GPU waits for it
+    is_cheap = scalars[0].device.type == "cpu"
+    if len(scalars) == 1 or (
+        is_cheap and len({s.item() for s in scalars}) == 1
+    ):
+        return scalars[0]
+    return torch.cat(
+        [
+            scalar.expand(piece.stop - piece.start)
+            for scalar, piece in zip(scalars, pieces, strict=True)
+        ]
+    )
+
+
+def spread(vector, parts) -> None:
+    """Writes to the parts what `join` made of them."""
+    import torch
+
+    if len(parts) == 1:
+        parts[0].copy_(vector)
+    else:
+        sizes = [len(part) for part in parts]
+        torch._foreach_copy_(parts, vector.split(sizes))
+
+
+def clip(x, bound):
+    """`x` between -bound and bound, tensors of one dtype."""
+    if keras.config.backend() == "torch":
+        import torch
+
+        # a third of the time of `torch.clip`; Keras' take float64 to float32
+        return torch.maximum(torch.minimum(x, bound), -bound)
+    return keras.ops.clip(x, -bound, bound)

@@ -21,7 +21,15 @@ from keras_bregman._checks import (
     check_number,
     shown,
 )
-from keras_bregman._fusion import bundles, densify, fuse, join, spread
+from keras_bregman._fusion import (
+    cut,
+    densify,
+    fuse,
+    join,
+    repeated,
+    spread,
+    vectors,
+)
 from keras_bregman._numbers import number, numbers
 from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
@@ -147,18 +155,18 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             self._lambda_variables.append(lam)
             self._states.append([self._add_slot(variable, n) for n in names])
             if shrink not in made:
-                update = self._make_update(shrink, False)
-                # small vectors are not worth compiling
+                update = fuse(self._make_update(shrink, False), shrink is None)
                 made[shrink] = (
                     (update, update)
                     if shrink is None
-                    else (fuse(update), fuse(self._make_update(shrink, True)))
+                    else (update, fuse(self._make_update(shrink, True)))
                 )
             self._updates.append(made[shrink])
         kinds = list(map(_kind, variables, shrinks))
         if type(self).update_step is not ProximalOptimizer.update_step:
             kinds = [None] * len(kinds)  # somebody's own takes one at a time
-        self._bundles = bundles(variables, kinds)
+        self._vectors = vectors(variables, kinds)
+        self._joined = {p.owner for vector in self._vectors for p in vector}
 
     def _add_slot(self, variable, name):
         dtype = _state_dtype(variable)
@@ -173,21 +181,35 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         )
 
     def _make_update(self, shrink, frozen):
-        """The step of one variable, as a function of tensors."""
+        """The step of one variable, as a function of tensors.
 
-        def update(theta, gradient, learning_rate, step, lam, state):
+        It takes the variable, its gradient, the learning rate, the number of
+        steps before this one, lambda unless `shrink` is None, and the slots;
+        and gives the variable and its slots, in the dtype of the slots.
+        """
+
+        def update(*tensors):
+            dtype = _state_dtype(tensors[0])
+            theta, gradient, learning_rate, step, *state = (
+                ops.cast(tensor, dtype) for tensor in tensors
+            )
+            now = None
+            if shrink is not None:
+                lam, *state = state
+                # below 0, by somebody's assign, there is no such regularizer;
+                # without a strength nothing shrinks, and signs may change
+                lam = ops.zeros_like(lam) if frozen else ops.relu(lam)
+                now = dataclasses.replace(shrink, lam=lam)
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
             state = [_finite(s) for s in state]
             dual = state[: len(state) - len(self._slot_names())]
             direction, slots = self._direction(
-                gradient, learning_rate, step, *state[len(dual) :]
+                gradient, learning_rate, step + 1, *state[len(dual) :]
             )
             if frozen:
-                # without a strength nothing shrinks, and signs may change
-                lam, off = ops.zeros_like(lam), ops.equal(theta, 0)
+                off = ops.equal(theta, 0)
                 direction = ops.where(off, 0.0, direction)
-            now = shrink and dataclasses.replace(shrink, lam=lam)
             theta, moved = self._move(
                 theta, direction, learning_rate, now, *dual
             )
@@ -196,7 +218,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     ops.where(off, old, new)
                     for old, new in zip(dual, moved, strict=True)
                 ]
-            return theta, [*moved, *slots]
+            return theta, *moved, *slots
 
         return update
 
@@ -241,75 +263,72 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        alone: list = []
-        joined: dict[int, list] = {}
-        for gradient, variable in zip(grads, trainable_variables, strict=True):
-            index = self._get_variable_index(variable)
-            if number := self._bundles[index]:
-                bundle = joined.setdefault(number, [])
-                bundle.append((index, gradient, variable))
-            else:
-                alone.append((gradient, variable))
-        for bundle in joined.values():
-            self._joint_step(bundle, learning_rate)
+        given = {
+            self._get_variable_index(variable): (gradient, variable)
+            for gradient, variable in zip(
+                grads, trainable_variables, strict=True
+            )
+        }
+        alone = [pair for i, pair in given.items() if i not in self._joined]
+        joint = {
+            i: (gradient.contiguous(), variable)
+            for i, (gradient, variable) in given.items()
+            if i in self._joined
+        }
+        scalars = _value(learning_rate), _value(self.iterations)
+        for vector in self._vectors:
+            pieces = [piece for piece in vector if piece.owner in joint]
+            if pieces:
+                self._joint_step(pieces, joint, scalars)
         if alone:
             grads, variables = map(list, zip(*alone, strict=True))
             super()._backend_update_step(grads, variables, learning_rate)
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        state = self._states[index]
         lam = self._lambda_variables[index]
-        dtype = _state_dtype(variable)
-        theta, new_state = self._moved(
-            index,
-            ops.cast(variable, dtype),
-            ops.cast(gradient, dtype),
-            learning_rate,
-            None if lam is None else ops.cast(lam, dtype),
-            [ops.cast(slot, dtype) for slot in state],
+        slots = self._states[index]
+        inputs = (variable, gradient, learning_rate, self.iterations)
+        theta, *new_slots = self._update(index)(
+            *map(_value, inputs if lam is None else (*inputs, lam)),
+            *map(_value, slots),
         )
-        for slot, value in zip(state, new_state, strict=True):
+        for slot, value in zip(slots, new_slots, strict=True):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
 
-    def _joint_step(self, bundle, learning_rate):
-        """`update_step` of a bundle: of each its index, gradient, variable."""
-        indices, gradients, variables = zip(*bundle, strict=True)
-        weights = [v.value for v in variables]
-        states = zip(*(self._states[i] for i in indices), strict=True)
-        slots = [[slot.value for slot in alike] for alike in states]
-        lams = [self._lambda_variables[i] for i in indices]
-        lams = [
-            lam.value.expand(weight.numel())
-            for lam, weight in zip(lams, weights, strict=True)
-            if lam is not None
+    def _joint_step(self, pieces, given, scalars):
+        """`update_step` of the pieces of a vector.
+
+        Args:
+            pieces: Of variables of one kind.
+            given: By a variable's index its gradient and itself.
+            scalars: The learning rate and the number of steps.
+        """
+        first = pieces[0].owner
+        weights = [cut(given[p.owner][1].value, p) for p in pieces]
+        gradients = [cut(given[p.owner][0], p) for p in pieces]
+        slots = [
+            [cut(self._states[p.owner][i].value, p) for p in pieces]
+            for i in range(len(self._states[first]))
         ]
-        dtype = _state_dtype(variables[0])
-        theta, new_slots = self._moved(
-            indices[0],
-            join(weights, dtype),
-            join(gradients, dtype),
-            learning_rate,
-            join(lams, dtype) if lams else None,
-            [join(slot, dtype) for slot in slots],
+        lams = [self._lambda_variables[p.owner] for p in pieces]
+        lams = [lam.value for lam in lams if lam is not None]
+        theta, *new_slots = self._update(first)(
+            join(weights),
+            join(gradients),
+            *scalars,
+            *([repeated(lams, pieces)] if lams else []),
+            *map(join, slots),
         )
         for slot, value in zip(slots, new_slots, strict=True):
             spread(value, slot)
         spread(theta, weights)
 
-    def _moved(self, index, theta, gradient, learning_rate, lam, state):
-        """The weights and slots after a step, by one variable's update."""
+    def _update(self, index):
+        """The step of a variable at present."""
         update, update_frozen = self._updates[index]
-        return (update_frozen if self._frozen else update)(
-            theta,
-            gradient,
-            ops.cast(learning_rate, theta.dtype),
-            ops.cast(self.iterations + 1, theta.dtype),
-            # below 0, by somebody's assign, there is no such regularizer
-            None if lam is None else ops.relu(lam),
-            state,
-        )
+        return update_frozen if self._frozen else update
 
     @property
     def lambdas(self) -> dict[str, keras.Variable]:
@@ -529,6 +548,12 @@ class _Exactly(keras.initializers.Initializer):
 
     def __call__(self, shape, dtype=None):
         return ops.convert_to_tensor(self.value, dtype=dtype)
+
+
+def _value(x):
+    """A number's, a variable's or a tensor's, as a tensor."""
+    x = ops.convert_to_tensor(x)
+    return ops.cast(x, x.dtype)  # or TensorFlow leaves a variable one
 
 
 def _finite(x):

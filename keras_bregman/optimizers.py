@@ -275,11 +275,10 @@ class AdaBreg(_Bregman):
         m, s = slots
         m = self.beta_1 * m + (1 - self.beta_1) * gradient
         s = self.beta_2 * s + (1 - self.beta_2) * ops.square(gradient)
-        # scalars first: one division and one root per weight
-        alpha = learning_rate / _one_minus_power(self.beta_1, step)
-        correction = ops.rsqrt(_one_minus_power(self.beta_2, step))
-        root = correction * ops.sqrt(s) + self.epsilon
-        return alpha * m / root, [m, s]
+        # s with its correction is s / c^2: what is scalar comes together
+        c = ops.sqrt(_one_minus_power(self.beta_2, step))
+        alpha = learning_rate * c / _one_minus_power(self.beta_1, step)
+        return alpha * (m / (ops.sqrt(s) + self.epsilon * c)), [m, s]
 
     def get_config(self):
         return {

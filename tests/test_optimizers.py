@@ -656,6 +656,7 @@ class TestJoinedVariables:
     @pytest.mark.parametrize("name", OPTIMIZERS)
     def test_a_step_is_that_of_each_alone(self, name, monkeypatch):
         monkeypatch.setattr(_fusion, "_JOINED_ON_CPU", 20)
+        monkeypatch.setattr(_fusion, "_CUT", 10)
         ours = self._optimizer(name, global_clipnorm=5.0, weight_decay=0.01)
         alone = self._optimizer(name, global_clipnorm=5.0, weight_decay=0.01)
         one_by_one = []
@@ -687,10 +688,19 @@ class TestJoinedVariables:
             ours.apply(gradients[used], found[used])
             alone.apply(gradients[used], expected[used])
         assert len(one_by_one) == 12 * (11 + 6)
-        # two kernels fill a vector, the third begins another; what is too
-        # large, in groups or with a prox of its own stays alone
-        assert ours._bundles == [1, 2, 1, 2, 0, 3, 0, 2, 4, 0, 5]
-        assert alone._bundles == [0] * 11
+        # two kernels fill a vector, the third begins another, a large one is
+        # cut; what is in groups or has a prox of its own stays alone
+        assert ours._vectors == [
+            [(0, 0, 12), (2, 0, 6)],
+            [(1, 0, 3), (3, 0, 2), (7, 0, 1)],
+            [(5, 0, 12)],
+            [(8, 0, 4)],
+            [(9, 0, 8)],
+            [(9, 8, 16)],
+            [(9, 16, 24)],
+            [(10, 0, 9)],
+        ]
+        assert alone._vectors == []
         for a, b in zip(
             [*found, *ours.variables],
             [*expected, *alone.variables],
@@ -715,3 +725,37 @@ class TestJoinedVariables:
         optimizer.apply(gradients, variables)
         for variable, value in zip(variables, new, strict=True):
             np.testing.assert_array_equal(array(variable), array(value))
+
+    @pytest.mark.parametrize("name", OPTIMIZERS)
+    def test_what_is_recorded_is_what_python_computes(self, name, monkeypatch):
+        def trained():
+            optimizer, variables = self._optimizer(name), self._variables()
+            rng = np.random.default_rng(1)
+            for step in range(9):
+                # a recording must not keep what they were when it was made
+                if step == 3:
+                    optimizer.set_lambda(0.3, "b_kernel")
+                    optimizer.learning_rate = 0.02
+                if step == 6:
+                    optimizer.freeze_support()
+                gradients = [
+                    # as convolutions leave them: not in the weights' order
+                    ops.transpose(
+                        ops.convert_to_tensor(
+                            rng.normal(size=shape[::-1]), v.dtype
+                        )
+                    )
+                    for shape, v in zip(SHAPES.values(), variables, strict=True)
+                ]
+                optimizer.apply(gradients, variables)
+            return [array(v) for v in (*variables, *optimizer.variables)]
+
+        monkeypatch.setattr(_fusion, "_CUT", 10)
+        monkeypatch.setattr(_fusion, "_JOINED_ON_CPU", 20)
+        recorded = trained()
+        monkeypatch.setattr(_fusion, "_is_plain", lambda tensor: False)
+        for a, b in zip(recorded, trained(), strict=True):
+            np.testing.assert_array_equal(a == 0, b == 0)
+            np.testing.assert_allclose(
+                a.astype("float64"), b.astype("float64"), rtol=1e-5, atol=1e-7
+            )
