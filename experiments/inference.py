@@ -8,6 +8,7 @@ the fastest of several measurements counts.
 from __future__ import annotations
 
 import gzip
+import itertools
 import pathlib
 import tempfile
 import time
@@ -117,7 +118,7 @@ def measure(
 
     Args:
         subjects: The networks; the first of a name is what the others of
-            that name are held to.
+            that name are held to. Those that share a model are measured once.
         formats: What each is exported to.
         repeats: Measurements of every call.
 
@@ -133,37 +134,41 @@ def measure(
         RuntimeError: If an artifact answers otherwise than its model.
     """
     rows: list[dict[str, Any]] = []
-    calls: list[dict[int, Call]] = []
+    keys: list[tuple[int, Format]] = []
+    sizes: dict[tuple[int, Format], dict[str, Any]] = {}
+    calls: dict[tuple[int, Format], dict[int, Call]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for i, subject in enumerate(subjects):
-            for form in formats:
-                path = pathlib.Path(folder, str(i), form.file)
+        for subject, form in itertools.product(subjects, formats):
+            model, images = subject.model, subject.images
+            key = id(model), form
+            if key not in calls:
+                path = pathlib.Path(folder, str(len(calls)), form.file)
                 found = kb.export(
-                    subject.model,
-                    path,
-                    form.name,
-                    form.precision,
-                    subject.images,
+                    model, path, form.name, form.precision, images
                 )
                 raw, zipped = _sizes(path)
-                rows.append(
-                    {
-                        "network": subject.network,
-                        "variant": subject.variant,
-                        "format": form.title,
-                        "bytes": raw,
-                        "gzip": zipped,
-                        "flops": kb.flops(subject.model),
-                        "difference": found,
-                        **subject.facts,
-                    }
-                )
-                calls.append(
-                    {n: form.load(path, subject.images[:n]) for n in BATCHES}
-                )
-        seconds = fastest(calls, repeats)
+                sizes[key] = {
+                    "bytes": raw,
+                    "gzip": zipped,
+                    "flops": kb.flops(model),
+                    "difference": found,
+                }
+                calls[key] = {n: form.load(path, images[:n]) for n in BATCHES}
+            keys.append(key)
+            rows.append(
+                {
+                    "network": subject.network,
+                    "variant": subject.variant,
+                    "format": form.title,
+                    **sizes[key],
+                    **subject.facts,
+                }
+            )
+        fast = fastest(list(calls.values()), repeats)
+        seconds = dict(zip(calls, fast, strict=True))
     first: dict[tuple[str, str], dict[int, float]] = {}
-    for row, took in zip(rows, seconds, strict=True):
+    for row, key in zip(rows, keys, strict=True):
+        took = seconds[key]
         reference = first.setdefault((row["network"], row["format"]), took)
         row["milliseconds"] = 1000 * took[1]
         row["rate"] = 64 / took[64]
@@ -183,10 +188,10 @@ def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
     The first seed of every recipe that has a result. Of dense networks, whose
-    values make no difference here, the start will do; sparse ones that were
-    trained elsewhere, so that their weights are not at hand, are left out, and
-    it is said. None without the first dense one, to which the others are held,
-    or without a sparse one.
+    values make no difference here, the start will do, one for all of a width;
+    sparse ones that were trained elsewhere, so that their weights are not at
+    hand, are left out, and it is said. None without the first dense one, to
+    which the others are held, or without a sparse one.
 
     Raises:
         DatasetUnavailable: If there are no images to calibrate int8 by.
@@ -199,6 +204,7 @@ def subjects(experiment: str) -> list[Subject]:
         return []
     images = load(dense.recipe.data).x_val[:100]
     found: list[Subject] = []
+    by_width: dict[float, keras.Model] = {}
     has_sparse = False
     for job in (dense, *others):
         recipe, row = job.recipe, _row(archive, job)
@@ -207,7 +213,11 @@ def subjects(experiment: str) -> list[Subject]:
         facts = {"accuracy": row.cell("test_accuracy").mean}
         is_dense = recipe.optimizer in ("SGD", "Adam")
         try:
-            model = zoo.untrained(recipe) if is_dense else zoo.trained(job)
+            model = (
+                by_width.setdefault(recipe.width, zoo.untrained(recipe))
+                if is_dense
+                else zoo.trained(job)
+            )
         except FileNotFoundError as error:
             say(f"left out: {error}")
             continue

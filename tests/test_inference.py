@@ -30,13 +30,14 @@ UNITS = LEARNS.changed(
     },
 )
 DENSE = LEARNS.changed(label="Adam", optimizer="Adam", learning_rate=1e-3)
+FASTER = DENSE.changed(label="Adam, tau 0.003", learning_rate=3e-3)
 
 
 @pytest.fixture
 def trained(tmp_path, monkeypatch):
-    """An experiment of two recipes whose runs are there, and its files."""
+    """An experiment of three recipes whose runs are there, and its files."""
     experiment = Experiment(
-        "compact-tiny", "Tiny", "tiny", (DENSE, UNITS), (0,), {}
+        "compact-tiny", "Tiny", "tiny", (DENSE, FASTER, UNITS), (0,), {}
     )
     monkeypatch.setitem(EXPERIMENTS, "compact-tiny", experiment)
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "saved_models")
@@ -57,16 +58,18 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
     found = inference.subjects("compact-tiny")
     assert [s.variant for s in found] == [
         "Adam",
+        "Adam, tau 0.003",
         "AdaBreg, 50 % of units",
         "AdaBreg, 50 % of units, compact",
     ]
     assert {s.network for s in found} == {"tiny"}
-    dense, sparse, small = (s.model for s in found)
+    dense, faster, sparse, small = (s.model for s in found)
+    assert dense is faster
     assert kb.flops(small) < kb.flops(sparse) == kb.flops(dense)
     for subject in found:
         file = trained / "out" / "full" / "tiny"
         label = subject.variant.removesuffix(", compact")
-        (recipe,) = (r for r in (DENSE, UNITS) if r.label == label)
+        (recipe,) = (r for r in (DENSE, FASTER, UNITS) if r.label == label)
         result = results.read(file / f"{recipe.slug}-seed0.json")
         assert subject.facts["accuracy"] == pytest.approx(
             100 * result["test"]["accuracy"]
@@ -82,10 +85,15 @@ def test_what_was_trained_elsewhere_is_left_out(trained, capsys):
 
 @pytest.mark.tensorflow
 def test_every_network_is_held_to_the_first_in_the_same_format(trained):
-    # one for each runtime; the dense network, and the compact one
+    # one for each runtime; the dense networks, and the compact one
     formats = inference.FORMATS[::2]
-    subjects = inference.subjects("compact-tiny")[::2]
+    *subjects, _, compact = inference.subjects("compact-tiny")
+    subjects.append(compact)
     rows = inference.measure(subjects, formats, repeats=1)
+    n = len(formats)
+    for dense, faster in zip(rows[:n], rows[n : 2 * n], strict=True):
+        differ = {key for key in dense if dense[key] != faster[key]}
+        assert differ == {"variant", "accuracy"}
     assert len(rows) == len(subjects) * len(formats)
     for i, row in enumerate(rows):
         first = rows[i % len(formats)]
