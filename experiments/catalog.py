@@ -330,8 +330,8 @@ _CHOOSE_EARLY: dict[str, Any] = {"ramp": 0.2, "freeze": 0.8}
 _IN_SHORT: dict[str, Any] = {
     "learning_rate": 1.0,
     "momentum": 0.9,
-    "ramp": 0.4,
-    "freeze": 0.6,
+    "ramp": 0.6,
+    "freeze": 0.3,
 }
 _CIFAR_DENSE = _RESNET18_CURVE[0].changed(label="Adam")
 _VGG16_DENSE = _CIFAR_DENSE.changed(model="vgg16", epochs=50)
