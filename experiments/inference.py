@@ -187,6 +187,8 @@ def experiments(
 def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
+    Both as far as it goes, and to multiples of 8 channels.
+
     The first seed of every recipe that has a result. Of dense networks, whose
     values make no difference here, the start will do, one for all of a width;
     sparse ones that were trained elsewhere, so that their weights are not at
@@ -224,7 +226,11 @@ def subjects(experiment: str) -> list[Subject]:
         has_sparse |= not is_dense
         variants = {recipe.label: model}
         if not is_dense:
-            variants[f"{recipe.label}, compact"] = kb.compact(model)
+            small = variants[f"{recipe.label}, compact"] = kb.compact(model)
+            # whose numbers of channels runtimes like better
+            even = kb.compact(model, multiple_of=8)
+            if even.count_params() != small.count_params():
+                variants[f"{recipe.label}, compact by 8"] = even
         for variant, made in variants.items():
             known = {**facts, "density": kb.density(made)}
             found.append(Subject(network, variant, made, images, known))

@@ -67,11 +67,18 @@ def _parser():
 
     add("inspect", _inspect, "what a file holds")
     add("density", _density, "the density of every kernel")
-    add(
+    compact = add(
         "compact",
         _compact,
         "a smaller model with the same outputs",
         "a .keras file, or one of any other name for the format of save_sparse",
+    )
+    compact.add_argument(
+        "--multiple-of",
+        type=int,
+        default=1,
+        metavar="N",
+        help="keep dead channels up to a multiple of N, as runtimes like 8",
     )
     export = add(
         "export",
@@ -137,7 +144,9 @@ def _compact(options):
     import keras_bregman as kb
     from keras_bregman._files import replacing
 
-    small, report = kb.compact(_load(options.file), return_report=True)
+    small, report = kb.compact(
+        _load(options.file), True, multiple_of=options.multiple_of
+    )
     if options.out.suffix == ".keras":
         with replacing(options.out) as made:
             small.save(made)

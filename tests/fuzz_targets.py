@@ -615,6 +615,7 @@ TARGETS = [
             "model": _MODEL,
             "return_report": _FLAG,
             "samples": _good(None, np.ones((2, 6))),
+            "multiple_of": _good(1, 2, 8),
         },
     ),
     Target(

@@ -65,7 +65,13 @@ def test_compact_writes_both_kinds_of_file(file, tmp_path, capsys):
         assert main(["inspect", str(tmp_path / name)]) == 0
         assert re.search(r" 0 of \d+", capsys.readouterr().out)
     small = kb.load_sparse(tmp_path / "small.kbs")
-    assert small.get_layer("hidden").units <= 18
+    units = small.get_layer("hidden").units
+    assert units <= 18
+    even = tmp_path / "even.kbs"
+    arguments = ["compact", str(file), str(even), "--multiple-of", "10"]
+    assert main(arguments) == 0
+    filled = kb.load_sparse(even).get_layer("hidden").units
+    assert filled == 10 * -(-units // 10)
     np.testing.assert_allclose(
         small.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5
     )

@@ -431,6 +431,54 @@ def test_any_graph_keeps_its_outputs_and_is_compact_at_once(graph):
 
 
 @pytest.mark.once
+@given(graphs(), st.sampled_from([2, 3, 8]))
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+def test_any_graph_is_left_multiples_of_channels(graph, n):
+    model = build(*graph)
+    small = kb.compact(model, multiple_of=n)
+    assert_same(model, small)
+    for layer in model.layers:
+        before = layer.output.shape[-1]
+        after = small.get_layer(layer.name).output.shape[-1]
+        assert after % n == 0 or after == before
+    least = kb.compact(model)
+    assert least.count_params() <= small.count_params() <= model.count_params()
+    assert parameters(kb.compact(small, multiple_of=n)) == parameters(small)
+    assert parameters(kb.compact(small)) == parameters(least)
+
+
+def test_dead_channels_fill_up_a_multiple():
+    model = chain(
+        layers.Conv2D(16, 3, padding="same"),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.Conv2D(12, 3),
+        layers.Flatten(),
+        layers.Dense(10),
+    )
+    disturb(model)
+    first, second = (model.layers[i] for i in (0, 3))
+    # what nobody reads is no cheaper to keep than what is dead, but lives
+    kill(first, np.arange(16) < 5)
+    kill(second, np.arange(16) >= 14, axis=-2)
+    kill(second, np.arange(12) < 11)
+    for n, filters in ((1, 9), (4, 12), (8, 16), (7, 14), (32, 16)):
+        small = kb.compact(model, multiple_of=n)
+        assert small.layers[0].filters == filters
+        assert_same(model, small)
+    # of eight the five dead ones come first: nothing else is computed
+    kernel = array(kb.compact(model, multiple_of=14).layers[0].kernel)
+    assert (kernel != 0).any((0, 1, 2)).sum() == 9
+    for bad in (0, -8, 2.0, "8"):
+        with pytest.raises(ValueError, match="`multiple_of` must be 1 or gr"):
+            kb.compact(model, multiple_of=bad)
+
+
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("make", "share"),
     [

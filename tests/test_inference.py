@@ -61,14 +61,18 @@ def test_sparse_networks_are_measured_as_trained_and_compacted(trained):
         "Adam, tau 0.003",
         "AdaBreg, 50 % of units",
         "AdaBreg, 50 % of units, compact",
+        "AdaBreg, 50 % of units, compact by 8",
     ]
     assert {s.network for s in found} == {"tiny"}
-    dense, faster, sparse, small = (s.model for s in found)
+    dense, faster, sparse, small, even = (s.model for s in found)
     assert dense is faster
-    assert kb.flops(small) < kb.flops(sparse) == kb.flops(dense)
+    assert kb.flops(small) < kb.flops(even) < kb.flops(sparse)
+    assert kb.flops(sparse) == kb.flops(dense)
+    hidden = [even.get_layer(name) for name in ("dense1", "dense2")]
+    assert all(layer.units % 8 == 0 for layer in hidden)
     for subject in found:
         file = trained / "out" / "full" / "tiny"
-        label = subject.variant.removesuffix(", compact")
+        label = subject.variant.partition(", compact")[0]
         (recipe,) = (r for r in (DENSE, FASTER, UNITS) if r.label == label)
         result = results.read(file / f"{recipe.slug}-seed0.json")
         assert subject.facts["accuracy"] == pytest.approx(
@@ -87,8 +91,8 @@ def test_what_was_trained_elsewhere_is_left_out(trained, capsys):
 def test_every_network_is_held_to_the_first_in_the_same_format(trained):
     # one for each runtime; the dense networks, and the compact one
     formats = inference.FORMATS[::2]
-    *subjects, _, compact = inference.subjects("compact-tiny")
-    subjects.append(compact)
+    dense, faster, _, compact, _ = inference.subjects("compact-tiny")
+    subjects = [dense, faster, compact]
     rows = inference.measure(subjects, formats, repeats=1)
     n = len(formats)
     for dense, faster in zip(rows[:n], rows[n : 2 * n], strict=True):

@@ -120,8 +120,15 @@ def _panel(axis, rows):
         ("dense, several widths", GREY, "o-", lambda v: "of " not in v),
         ("units, as trained", ORANGE, "^", _is("of units")),
         ("units, compacted", RED, "o-", _is("of units, compact")),
+        ("units, compacted by 8", RED, "D", _is("of units, compact by 8")),
         ("channels, as trained", PURPLE, "^", _is("of channels")),
         ("channels, compacted", PURPLE, "o-", _is("of channels, compact")),
+        (
+            "channels, compacted by 8",
+            PURPLE,
+            "D",
+            _is("of channels, compact by 8"),
+        ),
         ("weights, as trained", BLUE, "v", _is("of weights")),
         ("weights, compacted", BLUE, "s", _is("of weights, compact")),
     )
