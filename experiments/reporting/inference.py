@@ -109,15 +109,13 @@ def draw(rows: Measured) -> Figure:
         for axis in axes.ravel()
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(
-        shown.values(), shown, loc="outside lower center", ncols=len(shown)
-    )
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
     return figure
 
 
 def _panel(axis, rows):
     kinds = (
-        ("dense, several widths", GREY, "o-", lambda v: "of " not in v),
+        ("dense, the best of each width", GREY, "o-", lambda v: "of " not in v),
         ("units, as trained", ORANGE, "^", _is("of units")),
         ("units, compacted", RED, "o-", _is("of units, compact")),
         ("units, compacted by 8", RED, "D", _is("of units, compact by 8")),
@@ -133,14 +131,14 @@ def _panel(axis, rows):
         ("weights, compacted", BLUE, "s", _is("of weights, compact")),
     )
     for label, colour, style, takes in kinds:
-        points = sorted(
-            (row["faster_64"], row["accuracy"])
-            for row in rows
-            if takes(row["variant"])
-        )
-        if points:
+        best: dict[float, float] = {}
+        for row in rows:
+            if takes(row["variant"]):
+                speed, accuracy = row["faster_64"], row["accuracy"]
+                best[speed] = max(accuracy, best.get(speed, 0.0))
+        if best:
             axis.plot(
-                *zip(*points, strict=True),
+                *zip(*sorted(best.items()), strict=True),
                 style,
                 color=colour,
                 markersize=4.5,
