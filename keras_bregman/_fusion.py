@@ -23,6 +23,8 @@ import keras
 _JOINED_ON_CPU, _JOINED = 2**16, 2**22
 # of a piece, so that it and what is computed from it stay in a core's cache
 _CUT = 2**17
+# of one function; joined variables come in any length if gradients come and go
+_RECORDINGS = 256
 
 
 class Piece(NamedTuple):
@@ -89,6 +91,8 @@ def _recorded(function):
             return function(*tensors)
         key = tuple((t.shape, t.dtype, t.device) for t in tensors)
         if key not in recordings:
+            if len(recordings) == _RECORDINGS:
+                return function(*tensors)
             recordings[key] = _record(function, tensors)
         return recordings[key](*tensors)
 

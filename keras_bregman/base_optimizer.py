@@ -166,7 +166,6 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         if type(self).update_step is not ProximalOptimizer.update_step:
             kinds = [None] * len(kinds)  # somebody's own takes one at a time
         self._vectors = vectors(variables, kinds)
-        self._joined = {p.owner for vector in self._vectors for p in vector}
 
     def _add_slot(self, variable, name):
         dtype = _state_dtype(variable)
@@ -263,26 +262,31 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         )
 
     def _backend_update_step(self, grads, trainable_variables, learning_rate):
-        given = {
-            self._get_variable_index(variable): (gradient, variable)
-            for gradient, variable in zip(
-                grads, trainable_variables, strict=True
+        if self._vectors:
+            grads, trainable_variables = self._joint_steps(
+                grads, trainable_variables, learning_rate
             )
-        }
-        alone = [pair for i, pair in given.items() if i not in self._joined]
-        joint = {
-            i: (gradient.contiguous(), variable)
-            for i, (gradient, variable) in given.items()
-            if i in self._joined
-        }
+        if trainable_variables:
+            super()._backend_update_step(
+                grads, trainable_variables, learning_rate
+            )
+
+    def _joint_steps(self, grads, variables, learning_rate):
+        """`update_step` of what comes in vectors; gives back the others."""
+        joint = {p.owner for vector in self._vectors for p in vector}
+        given, alone = {}, []
+        for gradient, variable in zip(grads, variables, strict=True):
+            index = self._get_variable_index(variable)
+            if index in joint:
+                given[index] = gradient.contiguous(), variable
+            else:
+                alone.append((gradient, variable))
         scalars = _value(learning_rate), _value(self.iterations)
         for vector in self._vectors:
-            pieces = [piece for piece in vector if piece.owner in joint]
+            pieces = [piece for piece in vector if piece.owner in given]
             if pieces:
-                self._joint_step(pieces, joint, scalars)
-        if alone:
-            grads, variables = map(list, zip(*alone, strict=True))
-            super()._backend_update_step(grads, variables, learning_rate)
+                self._joint_step(pieces, given, scalars)
+        return tuple(map(list, zip(*alone, strict=True))) or ([], [])
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)

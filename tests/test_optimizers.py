@@ -726,8 +726,11 @@ class TestJoinedVariables:
         for variable, value in zip(variables, new, strict=True):
             np.testing.assert_array_equal(array(variable), array(value))
 
+    @pytest.mark.parametrize("most", [0, 256])
     @pytest.mark.parametrize("name", OPTIMIZERS)
-    def test_what_is_recorded_is_what_python_computes(self, name, monkeypatch):
+    def test_what_is_recorded_is_what_python_computes(
+        self, name, most, monkeypatch
+    ):
         def trained():
             optimizer, variables = self._optimizer(name), self._variables()
             rng = np.random.default_rng(1)
@@ -750,9 +753,19 @@ class TestJoinedVariables:
                 optimizer.apply(gradients, variables)
             return [array(v) for v in (*variables, *optimizer.variables)]
 
+        recordings = []
+        record = _fusion._record
+
+        def recording(function, tensors):
+            recordings.append(record(function, tensors))
+            return recordings[-1]
+
+        monkeypatch.setattr(_fusion, "_record", recording)
+        monkeypatch.setattr(_fusion, "_RECORDINGS", most)
         monkeypatch.setattr(_fusion, "_CUT", 10)
         monkeypatch.setattr(_fusion, "_JOINED_ON_CPU", 20)
         recorded = trained()
+        assert bool(recordings) is bool(most)
         monkeypatch.setattr(_fusion, "_is_plain", lambda tensor: False)
         for a, b in zip(recorded, trained(), strict=True):
             np.testing.assert_array_equal(a == 0, b == 0)
