@@ -233,6 +233,6 @@ def clip(x, bound):
     if keras.config.backend() == "torch":
         import torch
 
-        # a third of the time of `torch.clip`; Keras' take float64 to float32
+        # a third of the time of `torch.clip`; Keras' make float64 float32
         return torch.maximum(torch.minimum(x, bound), -bound)
     return keras.ops.clip(x, -bound, bound)

@@ -579,6 +579,16 @@ EXAMPLES = [
 ]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_weight_that_is_on_has_one_subgradient(dtype):
+    largest = 5e4 if dtype == "float16" else 1e38
+    x = np.array([1e-3, -1e-3, 2.0, -2.0, 0.0, 0.0])
+    v = largest * np.array([-1.0, 1.0, 1.0, -1.0, 1.0, -1.0])
+    x, v = (keras.ops.convert_to_tensor(a, dtype) for a in (x, v))
+    p = keras.ops.convert_to_numpy(L1(0.5).project(x, v)).astype("float32")
+    np.testing.assert_array_equal(p, [0.5, -0.5, 0.5, -0.5, 0.5, -0.5])
+
+
 @pytest.mark.parametrize("floatx", ["float32", "float64"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_dtypes_are_kept(dtype, floatx):
