@@ -219,7 +219,7 @@ def _fill_up(classes, channels, multiple):
     kept = classes.kept(channels)
     order = np.argsort(kept * 2 + channels.live, kind="stable")
     more = np.zeros(len(channels), bool)
-    more[order[: -kept.sum() % multiple]] = True
+    more[order[: -int(kept.sum()) % multiple]] = True
     return classes.keep(channels, more)
 
 
