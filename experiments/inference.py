@@ -134,7 +134,6 @@ def measure(
         RuntimeError: If an artifact answers otherwise than its model.
     """
     rows: list[dict[str, Any]] = []
-    keys: list[tuple[int, Format]] = []
     sizes: dict[tuple[int, Format], dict[str, Any]] = {}
     calls: dict[tuple[int, Format], dict[int, Call]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -154,7 +153,6 @@ def measure(
                     "difference": found,
                 }
                 calls[key] = {n: form.load(path, images[:n]) for n in BATCHES}
-            keys.append(key)
             rows.append(
                 {
                     "network": subject.network,
@@ -167,8 +165,9 @@ def measure(
         fast = fastest(list(calls.values()), repeats)
         seconds = dict(zip(calls, fast, strict=True))
     first: dict[tuple[str, str], dict[int, float]] = {}
-    for row, key in zip(rows, keys, strict=True):
-        took = seconds[key]
+    pairs = itertools.product(subjects, formats)
+    for row, (subject, form) in zip(rows, pairs, strict=True):
+        took = seconds[id(subject.model), form]
         reference = first.setdefault((row["network"], row["format"]), took)
         row["milliseconds"] = 1000 * took[1]
         row["rate"] = 64 / took[64]
@@ -187,7 +186,7 @@ def experiments(
 def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
-    Both as far as it goes, and to multiples of 8 channels.
+    As far as it goes, and to multiples of 8 channels if that is another size.
 
     The first seed of every recipe that has a result. Of dense networks, whose
     values make no difference here, the start will do, one for all of a width;

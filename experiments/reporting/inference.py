@@ -21,6 +21,8 @@ SIZE_AND_SPEED = (
     "network held to the dense one in the same format and the same run: "
     "fastest of several measurements, all networks of a run in turn."
 )
+# of all networks in one run, then of one experiment's in a run of its own
+_FILES = ("inference", *(f"inference-{name}" for name in COMPACTED))
 ZEROS = (
     "Random zeros instead of dead units: how many times as fast as the dense "
     "network, one example on one core, by the share of weights that are not 0."
@@ -153,19 +155,15 @@ def _is(ending):
 
 
 def files(archive: Archive) -> list[str]:
-    """Results of `bench inference`: of all networks, then of an experiment's.
-
-    Each in a run of its own; those that are not there are left out.
-    """
-    names = ["inference", *(f"inference-{name}" for name in COMPACTED)]
-    return [name for name in names if archive.bench(name)]
+    """Results of `bench inference` that are there."""
+    return [name for name in _FILES if archive.bench(name)]
 
 
 def measured(archive: Archive) -> Measured:
     """What networks cost; as last measured, if in several runs."""
     rows = {
         (row["network"], row["variant"], row["format"]): row
-        for name in files(archive)
+        for name in _FILES
         for row in archive.bench(name).get("inference", ())
     }
     return list(rows.values())
