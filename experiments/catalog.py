@@ -651,17 +651,23 @@ EXPERIMENTS = {
             (0,),
             {"epochs": 5},
         ),
-        Experiment(
-            "search-convnet",
-            "ConvNet at 2.3 %: the trials of four methods",
-            "search-convnet",
-            comparison.search(
-                _CONVNET_DENSE.changed(epochs=30),
-                comparison.CONVNET_METHODS,
-                0.023,
-            ),
-            (0,),
-            {"width": 0.25, "epochs": 5},
+        *(
+            Experiment(
+                name,
+                f"ConvNet at {100 * density:g} %: the trials of four methods",
+                name,
+                comparison.search(
+                    _CONVNET_DENSE.changed(epochs=30),
+                    comparison.CONVNET_METHODS,
+                    density,
+                ),
+                (0,),
+                {"width": 0.25, "epochs": 5},
+            )
+            for name, density in (
+                ("search-convnet", 0.023),
+                ("search-convnet-10", 0.1),
+            )
         ),
     )
 }
