@@ -246,8 +246,9 @@ class AdaBreg(_Bregman):
             J + |theta|^2 / (2 delta).
         beta_1: Decay of the first moment, a float in [0, 1).
         beta_2: Decay of the second moment, a float in [0, 1).
-        epsilon: Added to the root of the second moment, a float greater
-            than 0. Gradients much smaller than it move little.
+        epsilon: Added to the root of the second moment, a float of 1e-30 or
+            greater, as less is 0 in float32 when its bias correction is
+            taken. Gradients much smaller than it move little.
         {base}
     {reference}
     """
@@ -266,7 +267,7 @@ class AdaBreg(_Bregman):
         super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
-        self.epsilon = check_number("epsilon", epsilon, "(0, inf)")
+        self.epsilon = check_number("epsilon", epsilon, "[1e-30, inf)")
 
     def _slot_names(self):
         return ("first_moment", "second_moment")

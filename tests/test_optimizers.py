@@ -562,7 +562,7 @@ class TestBadArguments:
             *_bad(kb.LinBreg, "momentum", (1.0, *NUMBERS)),
             *_bad(kb.AdaBreg, "beta_1", (1.0, *NUMBERS)),
             *_bad(kb.AdaBreg, "beta_2", (1.0, *NUMBERS)),
-            *_bad(kb.AdaBreg, "epsilon", (0.0, *NUMBERS)),
+            *_bad(kb.AdaBreg, "epsilon", (0.0, 1e-38, *NUMBERS)),
             *_bad(kb.ProxGD, "weight_decay", NUMBERS[:4]),
         ],
     )
