@@ -114,9 +114,10 @@ class Recipe:
     probe_layers: bool = False
 
     def __post_init__(self):
-        # from a result file, where JSON has no tuples
-        if isinstance(self.probe_steps, list):
-            object.__setattr__(self, "probe_steps", tuple(self.probe_steps))
+        for field in dataclasses.fields(self):
+            # from a result file, where JSON has no tuples
+            value = _with_tuples(getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         hints = typing.get_type_hints(Recipe)
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -138,7 +139,10 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(known)}. "
                     f"Received: {getattr(self, name)!r}"
                 )
-        for name in ("epochs", "batch_size", "width", "learning_rate"):
+        positive = ["epochs", "batch_size", "width", "learning_rate"]
+        if self.examples is not None:
+            positive.append("examples")
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(
                     f"`{name}` must be greater than 0. "
@@ -227,7 +231,9 @@ class Recipe:
         }
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
-        examples = self.examples or len(dataset.x_train)
+        examples = len(dataset.x_train)
+        if self.examples is not None:  # there may be fewer
+            examples = min(self.examples, examples)
         return steps_per_epoch(examples, self.batch_size)
 
     def callbacks(self, seed: int = 0) -> list[keras.callbacks.Callback]:
@@ -337,6 +343,14 @@ def _policy(name):
         yield
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _with_tuples(value):
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_with_tuples, value))
+    if isinstance(value, dict):
+        return {k: _with_tuples(v) for k, v in value.items()}
+    return value
 
 
 def _fits(value, hint):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import pathlib
 import shlex
@@ -242,11 +243,22 @@ def _moved_aside(job):
     except FileNotFoundError:
         return True
     except results.DamagedResult as error:
-        aside = job.result.with_suffix(".json.aside")
-        job.result.replace(aside)
+        aside = _aside(job.result)
         say(f"{error} It is moved to {aside.name} and the run repeated.")
+        if job.network.exists():
+            _aside(job.network)
         return True
     return False
+
+
+def _aside(path):
+    """Renames a file, by the first name of its kind that is free."""
+    names = (
+        path.with_name(f"{path.name}.aside{number or ''}")
+        for number in itertools.count()
+    )
+    aside = next(name for name in names if not name.exists())
+    return path.replace(aside)
 
 
 def _train(job, datasets, deadline):

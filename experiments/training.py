@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import time
 from collections.abc import Callable
@@ -133,9 +134,7 @@ def train(
 
 def _plain(recipe: Recipe) -> dict[str, Any]:
     """The recipe as JSON gives it back."""
-    fields = dataclasses.asdict(recipe)
-    fields["probe_steps"] = list(recipe.probe_steps)
-    return fields
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))
 
 
 class _Watch(keras.callbacks.Callback):

@@ -38,6 +38,17 @@ class TestRecipe:
         again = Recipe(**fields)
         assert again == recipe and repr(again) == repr(recipe)
 
+    def test_so_do_tuples_within(self):
+        recipe = PLAIN.changed(groups={"kernel": {"lam": 1.0, "groups": (0,)}})
+        self.test_it_comes_back_from_a_result_file(recipe)
+        assert recipe.groups["kernel"]["groups"] == (0,)
+
+    def test_an_epoch_has_no_more_examples_than_there_are(self):
+        recipe = PLAIN.changed(examples=1000, batch_size=10)
+        few = np.empty(300)
+        dataset = Dataset("digits", *(few,) * 6, 10, GRAY)
+        assert recipe.steps_per_epoch(dataset) == 30
+
     def test_slug(self):
         assert PLAIN.slug == "some-linbreg-0.1"
         assert PLAIN.changed(label="a/../B (c)").slug == "a-..-b-c"
@@ -69,6 +80,7 @@ class TestRecipe:
             ("start", "conv", r"of type float \| dict"),
             ("augment", 1, "of type bool"),
             ("examples", 0.5, r"of type int \| None"),
+            ("examples", -5, "greater than 0"),
             ("probe_steps", 5, "of type tuple"),
         ],
     )

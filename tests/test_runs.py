@@ -128,6 +128,19 @@ class TestNoRunTwice:
         assert "tiny-seed0.json is of a run with other settings" in out
         path = tmp_path / "full" / "family" / "tiny-seed0.json"
         assert results.read(path)["recipe"]["epochs"] == 3
+        # and what was there before is kept, one beside the other
+        run("--set", "epochs=5")
+        asides = [path.with_name(f"{path.name}.aside{n}") for n in ("", 1)]
+        found = [results.read(aside)["recipe"]["epochs"] for aside in asides]
+        assert found == [2, 3]
+        networks = tmp_path / "networks" / "full" / "family"
+        assert len(list(networks.glob("tiny-seed0.kbs*"))) == 3
+
+    def test_settings_that_json_changes(self, run, trained):
+        change = "groups={'kernel': {'lam': 1.0, 'groups': (0,)}}"
+        for _ in range(2):
+            assert run("--set", change) == 0
+        assert len(trained) == 2
 
     def test_a_result_from_before_a_recipe_had_a_field_counts(
         self, run, trained, tmp_path
