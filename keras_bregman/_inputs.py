@@ -88,7 +88,13 @@ def as_inputs(model: keras.Model, samples):
 
 def _array(tensor, given):
     array = np.asarray(given)
-    return array if tensor.dtype == "string" else array.astype(tensor.dtype)
+    if tensor.dtype != "string":
+        return array.astype(tensor.dtype)
+    words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("words")
+    # not as objects, which would be pickled
+    return np.array(words, dtype=str).reshape(array.shape)
 
 
 def _shape(given):

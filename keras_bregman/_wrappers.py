@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
+from keras_bregman.kernels import names_of
 
 
 def inner_optimizers(optimizer) -> list:
@@ -17,9 +18,14 @@ def inner_optimizers(optimizer) -> list:
 
 
 def regularized(model) -> list[Regularized]:
-    """The regularized variables of a model's optimizers, as far as built."""
+    """The regularized variables of a model's optimizers, as far as built.
+
+    Named as among all weights of the model, of which an optimizer knows those
+    that were trained when it was built.
+    """
+    names = names_of(model)
     return [
-        entry
+        entry._replace(name=names.get(id(entry.variable), entry.name))
         for optimizer in inner_optimizers(getattr(model, "optimizer", None))
         if isinstance(optimizer, ProximalOptimizer) and optimizer.built
         for entry in optimizer.regularized()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import subprocess
@@ -21,7 +22,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
-    if options.command is _export and _backend() != "tensorflow":
+    if (
+        options.command is _export
+        and _backend() != "tensorflow"
+        and importlib.util.find_spec("tensorflow")  # or `export` asks for it
+    ):
         # formats are written by TensorFlow, and Keras is imported already
         return subprocess.call(
             [sys.executable, "-m", "keras_bregman.cli", *given],
@@ -147,13 +152,15 @@ def _compact(options):
     small, report = kb.compact(
         _load(options.file), True, multiple_of=options.multiple_of
     )
+    before = options.file.stat().st_size  # it may be replaced
     if options.out.suffix == ".keras":
+        options.out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(options.out) as made:
             small.save(made)
     else:
         kb.save_sparse(small, options.out)
     print(report)
-    before, after = (p.stat().st_size for p in (options.file, options.out))
+    after = options.out.stat().st_size
     print(f"{options.file}: {before:,} bytes -> {options.out}: {after:,} bytes")
 
 

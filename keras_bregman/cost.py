@@ -81,6 +81,8 @@ def _multiplications(layer, inputs, output, zeros):
         return sum(
             _multiplications(part, inputs, output, zeros) for part in both
         )
+    if isinstance(layer, keras.layers.SpectralNormalization):
+        return _multiplications(layer.layer, inputs, output, zeros)
     return sum(
         _positions(layer, weight, inputs, output) * _size(layer, weight, zeros)
         for weight in layer.weights

@@ -101,6 +101,12 @@ def numbered(paths: Iterable[str]) -> list[str]:
     return names
 
 
+def names_of(model) -> dict[int, str]:
+    """By `id`, the paths of a model's weights, numbered where they repeat."""
+    names = numbered(map(path_of, model.weights))
+    return dict(zip(map(id, model.weights), names, strict=True))
+
+
 def layout_of(shape, path: str = "", layer=None) -> Layout:
     """The layout of a kernel.
 
@@ -168,6 +174,11 @@ def is_packed(layer) -> bool:
     return getattr(layer, "quantization_mode", None) in _PACKED
 
 
+def is_float8(layer) -> bool:
+    """Whether a layer is quantized so that its config has weights reordered."""
+    return getattr(layer, "quantization_mode", None) == "float8"
+
+
 def refuse_packed(layer) -> None:
     """Raises ValueError for a layer whose zeros cannot be counted."""
     if is_packed(layer):
@@ -202,12 +213,12 @@ def kernels(model) -> list[Kernel]:
             # a wrapper comes before the layer whose kernel it also holds
             owners[id(getattr(layer, name, None))] = layer
     found: dict[int, Kernel] = {}
-    names = numbered(variable.path for variable in model.weights)
-    for name, variable in zip(names, model.weights, strict=True):
+    names = names_of(model)
+    for variable in model.weights:
         if is_kernel(variable.path) and id(variable) not in found:
             layer = owners.get(id(variable))
             found[id(variable)] = Kernel(
-                name,
+                names[id(variable)],
                 variable.path,
                 variable,
                 layout_of(variable.shape, variable.path, layer),

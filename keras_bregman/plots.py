@@ -80,7 +80,8 @@ def draw_masks(model: keras.Model, path) -> None:
         axis.imshow(
             mask, colours, vmin=0, vmax=1, aspect="auto", interpolation="none"
         )
-        axis.set_title(f"{kernel.name}\n{mask.mean():.2%}", fontsize=7)
+        title = f"{kernel.name}\n{mask.mean():.2%}"
+        axis.set_title(title, fontsize=7, parse_math=False)
         axis.tick_params(labelsize=6)
     for axis in axes[len(found) :]:
         axis.set_axis_off()
@@ -143,7 +144,7 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         axis.set_axis_off()
         if i < matrix.shape[-1]:
             axis.imshow(summed[..., i], colours, vmin=-most, vmax=most)
-    figure.suptitle(kernel.name, fontsize=8)
+    figure.suptitle(kernel.name, fontsize=8, parse_math=False)
     write(figure, path)
 
 

@@ -20,7 +20,8 @@ null if it has none, and `weights`: for each its `path`, `shape`, `dtype`, the
     "dense"   nothing
 
 followed by the values, of the non-zero entries or, if dense, of all. The
-encoding is the smallest of the three.
+encoding is the smallest of the three. A value in bfloat16 is the upper half of
+the float32 that it is equal to.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ import numpy as np
 
 from keras_bregman._checks import check_all, check_path
 from keras_bregman._files import write_whole
+from keras_bregman.kernels import is_float8
 
 MAGIC = b"KBSPARSE"
 _VERSION = 1
@@ -44,7 +46,7 @@ _START = struct.Struct("<8sIQ")
 _HASH = 32
 _MOST_HEADER = 1 << 28  # against a few bytes that unpack to all memory
 _DTYPES = (
-    *("float16", "float32", "float64", "bool"),
+    *("float16", "bfloat16", "float32", "float64", "bool"),
     *("int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64"),
 )
@@ -66,8 +68,9 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
             precision and what is loaded is equal.
 
     Raises:
-        ValueError: If the model is not built or has a vocabulary, `values` is
-            something else, or a weight is too large for float16.
+        ValueError: If the model is not built, has a vocabulary or complex
+            weights, `values` is something else, or a weight is too large for
+            float16.
         OSError: If the file cannot be written.
     """
     is_name = isinstance(values, str)
@@ -144,7 +147,7 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
     for weight, array in zip(weights, arrays, strict=True):
         weight.assign(array)
     for layer in model._flatten_layers():
-        if hasattr(layer, "finalize_state"):  # Normalization, once adapted
+        if isinstance(layer, keras.layers.Normalization):  # once adapted
             layer.finalize_state()
     return model
 
@@ -168,10 +171,16 @@ def _model(path, config):
 
 
 def _config(model):
-    """The architecture as JSON, without losses and metrics."""
+    """The architecture as JSON, without losses and metrics, if there is one.
+
+    None for layers in float8, whose weights Keras makes in another order from
+    it than by `quantize`.
+    """
+    if any(is_float8(layer) for layer in model._flatten_layers()):
+        return None
     try:
         config = json.loads(model.to_json())
-    except (NotImplementedError, TypeError, ValueError):
+    except Exception:  # layers of one's own have many ways to fail
         return None
     return json.dumps(_uncompiled(config))
 
@@ -189,17 +198,25 @@ def _encode(weight, values):
     """A weight's entry in the header, and its data."""
     dtype = keras.backend.standardize_dtype(weight.dtype)
     array = keras.ops.convert_to_numpy(weight)
+    if np.iscomplexobj(array):
+        raise ValueError(
+            f"'{weight.path}' holds complex numbers, which have no place in "
+            "this format. Use `model.save`."
+        )
     stored = values if values and dtype in _FLOATS else dtype
-    if stored not in _DTYPES:  # bfloat16 and what numpy does not have
+    if stored not in _DTYPES:  # what numpy does not have, and few use
         stored = "float32"
+    kind = "float32" if stored == "bfloat16" else stored
     with np.errstate(over="ignore"):
-        found = np.asarray(array).astype(stored).ravel()
+        found = np.asarray(array).astype(kind).ravel()
     if not np.isfinite(found).all() and np.isfinite(_wide(array)).all():
         raise ValueError(
             f"'{weight.path}' holds weights beyond 65504, the largest number "
             "of float16. Leave `values` at its default."
         )
     on = found != 0
+    if stored == "bfloat16":
+        found = (found.view("uint32") >> 16).astype("uint16")
     indices = np.flatnonzero(on)
     kept = _bytes(found[on])
     encodings = {
@@ -320,12 +337,15 @@ def _check_fits(path, weights, entries):
 def _decode(path, entry, data):
     """A weight's array, and the data behind it."""
     size, n = math.prod(entry["shape"]), entry["nonzero"]
-    dtype = np.dtype(entry["stored"]).newbyteorder("<")
+    is_bfloat16 = entry["stored"] == "bfloat16"
+    kind = np.dtype("uint16" if is_bfloat16 else entry["stored"])
+    dtype = kind.newbyteorder("<")
     encoding = entry["encoding"]
     where: Any = slice(None)
     taken = 0
     if encoding == "gaps":
-        where, taken = _decode_gaps(data, n)
+        # longer they cannot be, and what is behind them may be large
+        where, taken = _decode_gaps(data[: n + size // 255], n)
         if where is None or (n and where[-1] >= size):
             raise _damaged(path, f"has wrong gaps in '{entry['path']}'")
     elif encoding == "bitmap":
@@ -341,6 +361,8 @@ def _decode(path, entry, data):
         raise _damaged(path, f"ends within '{entry['path']}'")
     array = np.zeros(size, dtype.newbyteorder("="))
     array[where] = np.frombuffer(data[taken:end], dtype)
+    if is_bfloat16:
+        array = (array.astype("uint32") << 16).view("float32")
     return array.reshape(entry["shape"]), data[end:]
 
 

@@ -1,5 +1,6 @@
 """The command `keras-bregman`."""
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -75,6 +76,27 @@ def test_compact_writes_both_kinds_of_file(file, tmp_path, capsys):
     np.testing.assert_allclose(
         small.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-5
     )
+
+
+def test_compact_may_replace_its_file_and_makes_folders(file, tmp_path, capsys):
+    size = file.stat().st_size
+    there = tmp_path / "new" / "folder" / "small.keras"
+    assert main(["compact", str(file), str(there)]) == 0
+    assert main(["compact", str(file), str(file)]) == 0
+    assert f"{size:,} bytes -> {file}: " in capsys.readouterr().out
+    assert file.stat().st_size == there.stat().st_size < size
+
+
+def test_export_without_tensorflow_says_so(file, tmp_path, capsys, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "tensorflow" else find(name),
+    )
+    assert main(["export", str(file), str(tmp_path / "m")]) == 1
+    said = capsys.readouterr().err
+    assert "needs tensorflow. Install it with `pip install" in said
 
 
 @pytest.mark.once

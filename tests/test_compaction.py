@@ -1,5 +1,6 @@
 """Compaction: smaller, with the same outputs."""
 
+import functools
 import importlib
 
 import keras
@@ -663,6 +664,38 @@ def test_what_adapt_has_learned_is_kept():
     assert_same(model, small)
 
 
+def test_learned_boundaries_are_kept():
+    bins = layers.Discretization(num_bins=4)
+    rng = np.random.default_rng(0)
+    bins.adapt(rng.normal(size=(50, 6)))
+    dense = layers.Dense(5, "relu", name="cut")
+    code = layers.CategoryEncoding(5, output_mode="multi_hot")
+    model = chain(bins, code, dense, layers.Dense(2), shape=(6,))
+    kill(dense, [0, 1])
+    small = kb.compact(model)
+    assert small.get_layer("cut").units == 3
+    assert_same(model, small)
+
+
+@pytest.mark.tensorflow
+def test_frequencies_of_words_are_kept():
+    lookup = layers.StringLookup(output_mode="tf_idf", num_oov_indices=2)
+    lookup.adapt(np.array([["a", "b"], ["b", "c"], ["b", "b"]]))
+    model = keras.Sequential(
+        [
+            keras.Input((2,), dtype="string"),
+            lookup,
+            layers.Dense(5, "relu", name="cut"),
+            layers.Dense(2),
+        ]
+    )
+    kill(model.get_layer("cut"), [0, 1])
+    given = np.array([["a", "b"], ["c", "other"]])
+    small = kb.compact(model, samples=given)
+    assert small.get_layer("cut").units == 3
+    assert difference(model(given), small(given)) < 1e-5
+
+
 def test_recurrent_layers_are_left_whole_and_their_state_alone():
     x = keras.Input((4, 3), batch_size=2)
     y = layers.Dense(6, "tanh", name="read")(x)
@@ -769,6 +802,59 @@ def test_lambdas_and_trained_activations_stay_as_they_are():
     assert_same(model, small)
 
 
+def _rectified(x):
+    return ops.relu(x)
+
+
+@pytest.mark.parametrize(
+    "make",
+    (
+        lambda: layers.Lambda(_rectified),
+        lambda: layers.Lambda(lambda x: ops.relu(x)),
+        lambda: layers.Lambda(lambda x: ops.relu(x), output_shape=(5,)),
+        lambda: layers.Lambda(
+            lambda x, power: ops.power(x, power),
+            arguments={"power": 2},
+            trainable=False,
+        ),
+    ),
+    ids=("named", "unnamed", "with a shape", "with arguments"),
+)
+def test_a_lambda_has_its_own_function(make):
+    """Its globals are those of where it was written."""
+    first = layers.Dense(5, name="first")
+    cut = layers.Dense(4, "relu", name="cut")
+    within = make()
+    model = chain(first, within, cut, layers.Dense(2), shape=(6,))
+    kill(cut, [0])
+    small = kb.compact(model)
+    assert small.get_layer("cut").units == 3
+    assert small.get_layer(within.name).trainable is within.trainable
+    assert_same(model, small)
+
+
+class Unhashable:
+    __hash__ = None
+
+    def get_config(self):
+        return {}
+
+    def __call__(self, x):
+        return ops.relu(x)
+
+
+def test_an_activation_need_not_be_hashable():
+    model = chain(layers.Dense(5, Unhashable()), layers.Dense(2), shape=(6,))
+    assert_same(model, kb.compact(model))
+
+
+def test_float8_is_refused():
+    model = chain(layers.Dense(5), layers.Dense(2), shape=(6,))
+    model.quantize("float8")
+    with pytest.raises(ValueError, match="quantized to 'float8'"):
+        kb.compact(model)
+
+
 def test_samples_stand_in_where_random_inputs_do_not_fit():
     x = keras.Input((None, 1))
     y = layers.Conv1D(4, 40, name="conv")(x)
@@ -804,3 +890,6 @@ def test_a_layer_without_a_config_is_named():
     model = chain(Forgetful(2.0), layers.Dense(2), shape=(3,))
     with pytest.raises(ValueError, match="'forgetful' cannot be made a second"):
         kb.compact(model)
+    rounded = layers.Dense(2, functools.partial(ops.round, decimals=1))
+    with pytest.raises(ValueError, match=r"cannot be made.*get_config\(\)"):
+        kb.compact(chain(rounded, shape=(3,)))

@@ -57,6 +57,15 @@ def _layer(layer, *shapes, **named):
     return kb.flops(keras.Model(inputs, outputs)) // 2
 
 
+def test_a_kernel_of_bounded_norm_is_used_as_without():
+    layers = keras.layers
+    up = layers.Conv2DTranspose(3, 2, strides=2)
+    given = 5 * 5 * 4
+    assert _layer(up, (5, 5, 4)) == given * 2 * 2 * 3
+    bounded = layers.SpectralNormalization(layers.Conv2DTranspose(3, 2, 2))
+    assert _layer(bounded, (5, 5, 4)) == given * 2 * 2 * 3
+
+
 def test_a_sequence_is_read_step_by_step():
     layers = keras.layers
     lstm = 20 * (4 + 6) * 24

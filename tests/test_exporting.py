@@ -126,10 +126,88 @@ def test_words_are_looked_up_in_the_artifact(tmp_path):
 
 @pytest.mark.tensorflow
 @pytest.mark.usefixtures("asked_here")
-@pytest.mark.parametrize(
+def test_words_may_come_as_objects(tmp_path):
+    import tensorflow as tf
+
+    words = keras.Input((2,), dtype="string")
+    lookup = layers.StringLookup(vocabulary=["a", "ü"], output_mode="count")
+    model = keras.Model(words, layers.Dense(3)(lookup(words)))
+    given = [["a", "other"], ["ü", "a"]]
+    for samples in (np.array(given, dtype=object), tf.constant(given)):
+        assert kb.export(model, tmp_path / "words", samples=samples) == 0
+    with pytest.raises(ValueError, match="`samples` must be"):
+        kb.export(model, tmp_path / "words", samples=np.ones((2, 2)))
+
+
+FORMATS = pytest.mark.parametrize(
     ("format", "name"),
     [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],
 )
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("format", "name"), [("litert", "m.tflite"), ("onnx", "m.onnx")]
+)
+def test_mixed_precision(tmp_path, format, name, policy):
+    keras.config.set_dtype_policy(policy)
+    model = network()
+    x = samples(2)
+    before = keras.ops.convert_to_numpy(model(x))
+    assert kb.export(model, tmp_path / name, format) < 1e-5
+    assert {layer.dtype_policy.name for layer in model.layers} == {policy}
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(model(x)), before)
+
+
+@pytest.mark.tensorflow
+def test_bfloat16(tmp_path):
+    keras.config.set_dtype_policy("bfloat16")
+    model = network()
+    assert kb.export(model, tmp_path / "model") < 0.02
+    with pytest.raises(ValueError, match="weights in float32 for format='on"):
+        kb.export(model, tmp_path / "m.onnx", "onnx")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
+@FORMATS
+@pytest.mark.parametrize(
+    "names", (("my input", "größe"), ("x", "X"), ("a-b", "a_b"), ("self", "1"))
+)
+def test_names_that_a_signature_cannot_have(tmp_path, format, name, names):
+    inputs = [keras.Input((4,), name=name) for name in names]
+    difference = layers.Subtract()(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(difference))
+    assert kb.export(model, tmp_path / name, format) < 1e-5
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
+@FORMATS
+def test_recurrent_layers(tmp_path, format, name):
+    x = keras.Input((None, 4))
+    y = layers.Bidirectional(layers.GRU(3, return_sequences=True))(x)
+    model = keras.Model(x, layers.LSTM(5)(y))
+    assert kb.export(model, tmp_path / name, format) < 1e-5
+    x = keras.Input(batch_shape=(2, 3, 4))
+    model = keras.Model(x, layers.LSTM(3, stateful=True)(x))
+    assert kb.export(model, tmp_path / name, format) < 1e-5
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
+@FORMATS
+def test_samples_where_random_inputs_do_not_fit(tmp_path, format, name):
+    x = keras.Input((None, 4))
+    model = keras.Model(x, layers.Dense(2)(layers.Reshape((64,))(x)))
+    given = np.random.default_rng(0).normal(size=(3, 16, 4))
+    assert kb.export(model, tmp_path / name, format, samples=given) < 1e-5
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
+@FORMATS
 def test_several_inputs_and_outputs(tmp_path, format, name):
     words = keras.Input((5,), dtype="int32", name="words")
     numbers = keras.Input((3,), name="numbers")

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import keras
@@ -276,6 +277,81 @@ def test_every_precision_comes_back(tmp_path, dtype, float64):
     kb.load_sparse(tmp_path / "w.kbs", model)
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def test_bfloat16_takes_no_more_than_it_has(tmp_path):
+    layer = layers.Dense(200, dtype="bfloat16")
+    model = keras.Sequential([keras.Input((300,), dtype="bfloat16"), layer])
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    assert (tmp_path / "w.kbs").stat().st_size < 1.02 * 2 * 300 * 200
+
+
+def test_learned_boundaries_are_kept(tmp_path):
+    bins = layers.Discretization(num_bins=4)
+    bins.adapt(np.random.default_rng(0).normal(size=(50, 6)))
+    model = keras.Sequential([keras.Input((6,)), bins, layers.Dense(2)])
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    loaded = kb.load_sparse(tmp_path / "w.kbs").layers[0]
+    np.testing.assert_allclose(loaded.bin_boundaries, bins.bin_boundaries)
+
+
+def test_float8_is_loaded_into_what_is_quantized(tmp_path):
+    def quantized():
+        model = keras.Sequential([keras.Input((6,)), layers.Dense(4)])
+        model.quantize("float8")
+        return model
+
+    model, other = quantized(), quantized()
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    with pytest.raises(ValueError, match="holds weights only"):
+        kb.load_sparse(tmp_path / "w.kbs")
+    kb.load_sparse(tmp_path / "w.kbs", other)
+    for a, b in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(array(a), array(b))
+
+
+def test_weights_alone_where_the_layers_cannot_be_described(tmp_path):
+    class Own(layers.Dense):
+        def get_config(self):
+            raise AttributeError("forgotten")
+
+    model = keras.Sequential([keras.Input((3,)), Own(2)])
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    before = array(model.layers[0].kernel)
+    model.layers[0].kernel.assign(np.zeros((3, 2)))
+    kb.load_sparse(tmp_path / "w.kbs", model)
+    np.testing.assert_array_equal(array(model.layers[0].kernel), before)
+
+
+def test_complex_weights_are_refused(tmp_path):
+    class Phase(layers.Layer):
+        def build(self, shape):
+            self.phase = self.add_weight(
+                shape=(2,), dtype="complex64", initializer="zeros"
+            )
+
+        def call(self, x):
+            return x
+
+    model = keras.Sequential([keras.Input((3,)), Phase()])
+    with pytest.raises(ValueError, match="holds complex numbers"):
+        kb.save_sparse(model, tmp_path / "w.kbs")
+
+
+def test_memory_is_that_of_the_weights(tmp_path):
+    rows = keras.Input((3,), dtype="int32")
+    x = keras.Input((400,))
+    table = layers.Embedding(20_000, 100)
+    model = keras.Model([x, rows], [layers.Dense(100)(x), table(rows)])
+    kb.sparsify(model, 0.01, seed=0)
+    path = tmp_path / "w.kbs"
+    kb.save_sparse(model, path)
+    tracemalloc.start()
+    kb.load_sparse(path, model)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # the file and the weights, on a CPU's backend perhaps twice
+    assert peak < 4 * path.stat().st_size
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, file_size_limit):

@@ -86,7 +86,9 @@ def is_elementwise(activation) -> bool:
     """
     if isinstance(activation, keras.layers.Activation):
         return is_elementwise(activation.activation)
-    return activation in _ACTIVATIONS or type(activation) in LAYERS
+    # somebody's own need not be hashable
+    known = any(activation is a for a in _ACTIVATIONS)
+    return known or type(activation) in LAYERS
 
 
 def at_constants(function, values: np.ndarray, dtype) -> np.ndarray:

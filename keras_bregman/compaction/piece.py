@@ -15,6 +15,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
+from keras_bregman.kernels import is_float8
 
 
 class Call(NamedTuple):
@@ -88,15 +89,23 @@ class Piece:
         """A new layer, not built, of the size that stays."""
         if not is_layer(self.layer):
             return self.layer
-        config = self._config()
-        for name, value in config.items():
-            # all weights are set, and values by position no longer fit
-            if name.endswith("_initializer") and _holds_array(value):
-                config[name] = "zeros"
-        activation = getattr(self.layer, "activation", None)
-        if "activation" in config and not is_layer(activation):
-            config["activation"] = activation  # it may be a lambda
+        if is_float8(self.layer):
+            raise ValueError(
+                f"Layer '{self.layer.name}' is quantized to 'float8' and "
+                "cannot be made a second time. Compact the model, and quantize "
+                "what comes of it."
+            )
+        if type(self.layer) is keras.layers.Lambda:
+            return _same_lambda(self.layer)
         try:
+            config = self._config()
+            for name, value in config.items():
+                # all weights are set, and values by position no longer fit
+                if name.endswith("_initializer") and _holds_array(value):
+                    config[name] = "zeros"
+            activation = getattr(self.layer, "activation", None)
+            if "activation" in config and not is_layer(activation):
+                config["activation"] = activation  # it may be a lambda
             # a lambda in it is the user's own, and not from a file
             with SafeModeScope(False):
                 return type(self.layer).from_config(config)
@@ -120,8 +129,8 @@ class Piece:
         for old, new in parts:
             if hasattr(new, "set_vocabulary"):
                 words = old.get_vocabulary(include_special_tokens=False)
-                new.set_vocabulary(words)
-            if hasattr(new, "finalize_state"):  # Normalization, once adapted
+                new.set_vocabulary(words, *_frequencies(old, len(words)))
+            if isinstance(new, keras.layers.Normalization):  # once adapted
                 new.finalize_state()
             for state, value in zip(
                 states_of(new), states_of(old), strict=True
@@ -137,6 +146,28 @@ def pinned(tensor) -> Channels | None:
     if len(tensor.shape) < 2 or tensor.shape[-1] is None:
         return None
     return Classes.pinned(tensor.shape[-1], len(tensor.shape) - 1)
+
+
+def _same_lambda(layer):
+    """With the function itself: by its code it would lose its globals."""
+    new = keras.layers.Lambda(
+        layer.function,
+        layer._output_shape,
+        layer.mask,
+        layer.arguments,
+        name=layer.name,
+        dtype=layer.dtype_policy,
+    )
+    new.trainable = layer.trainable
+    return new
+
+
+def _frequencies(lookup, count):
+    """Inverse document frequencies of a lookup's last words, if it has any."""
+    if getattr(lookup, "output_mode", None) != "tf_idf":
+        return ()
+    first = len(lookup.get_vocabulary()) - count  # behind the special tokens
+    return (np.array(lookup.idf_weights)[first : first + count],)
 
 
 def _holds_array(initializer):
