@@ -35,6 +35,9 @@ from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import numbered, path_of
 
+# the `initial_density` of an optimizer that no `TargetDensity` has steered
+NOT_BEGUN = -1.0
+
 
 class Regularized(NamedTuple):
     """A variable that an optimizer regularizes, and what belongs to it.
@@ -134,7 +137,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         self._shrinks = shrinks
         # for callbacks.TargetDensity, whose memory has to be saved somewhere
         self.initial_density = self.add_variable(
-            shape=(), initializer="ones", name="initial_density"
+            shape=(), initializer=_Exactly(NOT_BEGUN), name="initial_density"
         )
         self._lambda_variables, self._states, self._updates = [], [], []
         made: dict[Shrink | None, Any] = {}  # kernels alike share one
@@ -277,7 +280,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         given, alone = {}, []
         for gradient, variable in zip(grads, variables, strict=True):
             index = self._get_variable_index(variable)
-            if index in joint:
+            # somebody may have changed its memory format since it was built
+            if index in joint and variable.value.is_contiguous():
                 given[index] = gradient.contiguous(), variable
             else:
                 alone.append((gradient, variable))
@@ -376,7 +380,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Args:
             lam: The new strength, a finite float, 0 or greater.
             expression: Regular expression; changes only the variables in
-                whose path `re.search` finds it. By default all.
+                whose path `re.search` finds it, or in whose name in
+                `lambdas`, which has a number behind it where paths repeat. By
+                default all.
 
         Raises:
             ValueError: If the optimizer is not built, `lam` is out of range or
@@ -384,13 +390,17 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """
         lam = check_number("lam", lam)
         search = re.compile(check_expression("expression", expression)).search
-        lambdas = self.lambdas
-        matching = [v for path, v in lambdas.items() if search(path)]
+        entries = self.regularized()
+        matching = [
+            entry.lam
+            for entry in entries
+            if search(path_of(entry.variable)) or search(entry.name)
+        ]
         if not matching:
             raise ValueError(
                 "`expression` matches no regularized variable. Received: "
                 f"expression={shown(expression)}; regularized are "
-                f"{list(lambdas)}"
+                f"{[entry.name for entry in entries]}"
             )
         for variable in matching:
             variable.assign(lam)
@@ -485,7 +495,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             for variable in var_list:
                 variable.assign(ops.copy(ops.convert_to_tensor(variable)))
         # on JAX fit also comes here when it fails, and that error goes first
-        if sys.exc_info()[0] is None:
+        fails = keras.config.backend() == "jax" and sys.exc_info()[0]
+        if not fails:
             check_finite(var_list)
 
     def load_own_variables(self, store):
@@ -494,8 +505,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             return
         # Keras matches state by position alone, so that another optimizer's
         # may end up here; the dual heals itself, these cannot
-        if not 0 < number(self.initial_density) <= 1:
-            self.initial_density.assign(1.0)
+        if not 0 <= number(self.initial_density) <= 1:
+            self.initial_density.assign(NOT_BEGUN)
         for shrink, lam in zip(
             self._shrinks, self._lambda_variables, strict=True
         ):
@@ -594,7 +605,11 @@ def _kind(variable, shrink):
         return "free", dtype
     kind = type(shrink.regularizer)
     # not what a subclass of the l1 norm, with a prox of its own, inherits
-    return (kind, dtype) if vars(kind).get("separable") else None
+    if not vars(kind).get("separable"):
+        return None
+    config = shrink.regularizer.get_config()
+    others = {k: v for k, v in config.items() if k != "lam"}
+    return kind, repr(sorted(others.items())), dtype
 
 
 def _state_dtype(variable):

@@ -36,7 +36,11 @@ class Count(NamedTuple):
 
     @property
     def density(self) -> float:
-        return self.nonzero / self.size
+        return self.nonzero / max(1, self.size)
+
+    @property
+    def share_dead(self) -> float:
+        return self.dead_units / max(1, self.units)
 
 
 def counted(model, of: str = "kernels") -> list[Kernel]:

@@ -167,13 +167,19 @@ class SparseHyperModel(keras_tuner.HyperModel):
             delta=values["delta"],
         )
         model.compile(optimizer, self.loss, metrics=list(self.metrics))
-        # a file's state is loaded into a built optimizer only
-        optimizer.build(model.trainable_variables)
+        # a file's state is loaded into a built optimizer only; `compile` wraps
+        # one to scale the loss of a model in float16
+        model.optimizer.build(model.trainable_variables)
         return model
 
     def fit(self, hp, model, *args, callbacks=(), **kwargs):
         """`model.fit`, with the score in its logs."""
         keras.utils.set_random_seed(self.seed)
+        if kwargs.get("validation_freq", 1) != 1:
+            raise keras_tuner.errors.FatalValueError(
+                "`validation_freq` must be 1: every epoch gets a score. "
+                f"Received: validation_freq={kwargs['validation_freq']!r}"
+            )
         ours: list[keras.callbacks.Callback] = [_ScoreLogger(self)]
         if self.density is not None and "lam" not in self.ranges:
             ours.append(TargetDensity(self.density))

@@ -172,6 +172,35 @@ def test_arrays_in_the_structure_of_the_inputs():
     np.testing.assert_allclose(array(norm.moving_mean), both.mean(0), atol=1e-6)
 
 
+def test_all_calls_of_a_shared_layer_count_alike():
+    norm, dense = layers.BatchNormalization(), layers.Dense(1)
+    inputs = keras.Input((1,)), keras.Input((1,))
+    model = keras.Model(inputs, layers.add([dense(norm(x)) for x in inputs]))
+    model.compile("sgd", "mse")
+    a = np.random.default_rng(0).normal(size=(12, 1)).astype("float32")
+    b = 2 * a + 10
+    callback = PreciseBatchNorm([a, b], batch_size=4)
+    model.fit([a, b], 0 * a, verbose=0, callbacks=[callback])
+    parts = np.concatenate([a.reshape(3, 4), b.reshape(3, 4)])
+    np.testing.assert_allclose(
+        array(norm.moving_mean), [parts.mean()], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        array(norm.moving_variance), [parts.var(1).mean()], rtol=1e-5
+    )
+    assert norm.call == type(norm).call.__get__(norm)
+
+
+def test_averages_that_became_infinite_are_made_anew():
+    model = _without_dropout()
+    norm = model.get_layer("norm")
+    norm.moving_mean.assign(np.full(8, np.inf))
+    x, y = data(10)
+    train(model, 1, (x, y), callbacks=[PreciseBatchNorm(x, batch_size=5)])
+    mean, _ = _means(model, x, 5, 2)
+    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
+
+
 def test_frozen_layers_keep_theirs():
     model = _model()
     frozen = model.get_layer("norm")

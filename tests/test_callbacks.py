@@ -285,12 +285,30 @@ class TestPlateauDecay:
             train(model, 1, callbacks=[PlateauDecay()])
 
     def test_a_missing_figure_raises(self):
-        with pytest.raises(ValueError, match=r"monitor='val_loss'.*\['loss'\]"):
+        with pytest.raises(ValueError, match=r"monitor='accuracy'.*\['loss'\]"):
             train(
                 compiled(kb.LinBreg(0.1)),
                 1,
-                callbacks=[PlateauDecay("val_loss")],
+                callbacks=[PlateauDecay("accuracy")],
             )
+
+    def test_epochs_without_validation_do_not_count(self):
+        model = compiled(kb.LinBreg(1e-30))
+        plateau = PlateauDecay("val_loss", patience=1)
+        with pytest.warns(UserWarning, match="waits for 'val_loss'") as told:
+            history = train(
+                model,
+                6,
+                callbacks=[plateau],
+                validation_data=data(),
+                validation_freq=2,
+            ).history
+        assert len([w for w in told if "waits" in str(w.message)]) == 1
+        # the first of three figures is the best, and two bad ones are one more
+        # than are let pass
+        assert len(history["val_loss"]) == 3
+        rates = history["learning_rate"]
+        np.testing.assert_allclose(rates, [1e-30] * 5 + [5e-31], rtol=1e-6)
 
     @pytest.mark.parametrize(
         ("name", "value"),

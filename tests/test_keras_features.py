@@ -295,9 +295,10 @@ class TestComposition:
         optimizer.build(model.trainable_variables)
         assert len({w.path for w in model.weights}) == 2
         assert set(optimizer.lambdas) == {"d/kernel", "d/kernel#2"}
+        optimizer.set_lambda(2.0, "d/kernel$")
+        assert [float(v) for v in optimizer.lambdas.values()] == [2.0, 2.0]
         optimizer.set_lambda(0.5, "#2$")
-        found = [float(v) for v in optimizer.lambdas.values()]
-        assert found == [0.25, 0.5]
+        assert [float(v) for v in optimizer.lambdas.values()] == [2.0, 0.5]
         ones = np.ones((4, 4))
         losses = model.fit(ones, 0 * ones, epochs=3, verbose=0).history["loss"]
         assert losses[-1] < losses[0]

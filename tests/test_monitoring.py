@@ -99,6 +99,17 @@ class TestWatch:
         assert "No weight was switched on in 100 steps" in text
         assert "% of the threshold. Lower lambda (5)" in text
 
+    def test_batches_of_one_step_are_no_steps(self):
+        """Gradients are added up over them."""
+
+        def model():
+            optimizer = kb.LinBreg(1e-4, 5.0, gradient_accumulation_steps=5)
+            return _started(optimizer, 0.2, method="balanced")
+
+        assert self.warned(model(), 12, steps=10) == []
+        (text,) = self.warned(model(), 50, steps=10)
+        assert "No weight was switched on in 100 steps" in text
+
     def test_a_penalty_has_no_threshold(self):
         model = _started(kb.ProxGD(1e-4, 5.0), 0.2, method="balanced")
         texts = self.warned(model, 12, steps=10)
@@ -251,6 +262,13 @@ def test_twins_are_told_apart(tmp_path):
     assert history[f"flips/{first}"] == [0.0, 1.0]
     assert history["flips"] == [0.0, 0.5]
     assert history[f"lambda/{second}"][-1] == pytest.approx(0.7)
+
+    # nor is a strength another's where the optimizer knows the second alone
+    model.get_layer("one").trainable = False
+    model.compile(kb.LinBreg(0.0, 0.05), "mse")
+    history = model.fit(x, x, verbose=0, callbacks=[logger]).history
+    assert f"lambda/{first}" not in history
+    assert history[f"lambda/{second}"] == [pytest.approx(0.05)]
 
 
 class TestLiveView:

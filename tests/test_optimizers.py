@@ -533,7 +533,7 @@ class TestLoadedState:
 
     @pytest.mark.parametrize(
         ("density", "expected"),
-        [(0.5, 0.5), (1, 1), (0, 1), (-0.5, 1), (1.5, 1), (math.nan, 1)],
+        [(0.5, 0.5), (1, 1), (0, 0), (-0.5, -1), (1.5, -1), (math.nan, -1)],
     )
     def test_a_density(self, density, expected):
         optimizer = _loaded("initial_density", density)
@@ -628,6 +628,21 @@ class TestJoinedVariables:
         def prox(self, x, step=1.0, lam=None, layout=None):
             assert len(x.shape) > 1
             return super().prox(x, step, lam, layout)
+
+    class Scaled(regularizers.L1):
+        """May be joined with those of the same scale."""
+
+        separable = True
+
+        def __init__(self, lam, scale):
+            super().__init__(lam)
+            self.scale = scale
+
+        def prox(self, x, step=1.0, lam=None, layout=None):
+            return super().prox(x, step, self.scale * lam, layout)
+
+        def get_config(self):
+            return {**super().get_config(), "scale": self.scale}
 
     def _variables(self):
         rng = np.random.default_rng(0)
@@ -725,6 +740,32 @@ class TestJoinedVariables:
         optimizer.apply(gradients, variables)
         for variable, value in zip(variables, new, strict=True):
             np.testing.assert_array_equal(array(variable), array(value))
+
+    def test_a_parameter_of_ones_own_tells_regularizers_apart(self):
+        kinds = {
+            "a": self.Scaled(0.1, 1.0),
+            "b": self.Scaled(0.2, 1.0),
+            "c": self.Scaled(0.1, 10.0),
+        }
+        optimizer = kb.LinBreg(1.0, kinds)
+        variables = [keras.Variable(np.ones(4), name=name) for name in kinds]
+        optimizer.build(variables)
+        owners = [[p.owner for p in v] for v in optimizer._vectors]
+        assert owners == [[0, 1], [2]]
+
+    def test_a_memory_format_that_changes(self):
+        import torch
+
+        model = keras.Sequential(
+            [keras.Input((8, 8, 3)), layers.Conv2D(4, 3), layers.Flatten()]
+        )
+        model.compile(kb.LinBreg(0.1, 0.001), "mse")
+        x = np.random.default_rng(0).normal(size=(4, 8, 8, 3))
+        for _ in range(2):
+            before = model.get_weights()[0]
+            model.fit(x, np.ones((4, 144)), verbose=0)
+            assert (model.get_weights()[0] != before).any()
+            model.to(memory_format=torch.channels_last)
 
     @pytest.mark.parametrize("most", [0, 256])
     @pytest.mark.parametrize("name", OPTIMIZERS)

@@ -393,6 +393,147 @@ def test_an_end_before_the_density_is_reached_is_told():
     assert kb.density(model) == pytest.approx(0.05, rel=0.02)
 
 
+def _unwanted(*callbacks, epochs=8):
+    """What a training to 10 % is warned of."""
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        fit(model, [TargetDensity(0.1), *callbacks, SparsityLogger()], epochs)
+    found = [str(w.message) for w in found if w.category is UserWarning]
+    return model, [text for text in found if "was reached" in text]
+
+
+def _densest(start_from_epoch):
+    """Restores the first epoch that it looks at."""
+    return keras.callbacks.EarlyStopping(
+        "density",
+        mode="max",
+        patience=1,
+        start_from_epoch=start_from_epoch,
+        restore_best_weights=True,
+    )
+
+
+@pytest.mark.once
+def test_an_end_behind_the_ramp_is_none_too_soon():
+    model, told = _unwanted(_densest(4))
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+    assert told == []
+
+
+@pytest.mark.once
+def test_weights_that_are_restored_behind_it_are_seen():
+    model, (text,) = _unwanted(_densest(0))
+    assert kb.density(model) > 0.2
+    assert f"{kb.density(model):.3g}, not 0.1" in text
+
+
+def _logged(model, target, epochs=6, **arguments):
+    return fit(model, [target, SparsityLogger()], epochs, **arguments).history[
+        "density"
+    ]
+
+
+@pytest.mark.parametrize("method", ("exact", "feedback"))
+def test_a_start_with_nothing_on(method):
+    """As a linear model has that begins at 0, or a small one by chance."""
+    dataset = load("digits")
+    image = keras.Input(dataset.inputs.shape)
+    flat = keras.layers.Flatten()(image)
+    logits = keras.layers.Dense(10, kernel_initializer="zeros")(flat)
+    model = keras.Model(image, logits)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(kb.AdaBreg(0.01, 1.0), loss)
+    found = _logged(model, TargetDensity(0.3, method))
+    assert found[0] < found[1] < found[-1] == pytest.approx(0.3, rel=0.02)
+
+
+def test_a_fit_that_others_began_goes_on_from_where_it_stands():
+    model = perceptron(kb.AdaBreg(0.001, 1.0), start=0.02)
+    fit(model, [], 1)
+    begun = kb.density(model)
+    found = _logged(model, TargetDensity(0.1), 10, initial_epoch=1)
+    assert begun < found[0] < found[-1]
+    assert max(found) < 0.11
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "torch", reason="one step an execution"
+)
+@pytest.mark.parametrize("validates", (False, True))
+def test_several_steps_in_one_execution(validates):
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append((logs["density"], kb.density(self.model)))
+
+    model = perceptron(kb.AdaBreg(0.01, 1.0))
+    model.compile(model.optimizer, model.loss, steps_per_execution=3)
+    target = TargetDensity(0.1, ramp=1.0, freeze=0.0)
+    held = {"validation_data": held_out()} if validates else {}
+    # of 16 steps, so that the last three end behind the epoch
+    fit(model, [target, SparsityLogger(), Look()], 4, **held)
+    assert [logged for logged, _ in seen] == [found for _, found in seen]
+    wanted = [0.1 + 0.9 * (1 - e / 4) ** 3 for e in range(1, 5)]
+    assert [found for _, found in seen] == pytest.approx(wanted, rel=0.02)
+
+
+# on JAX Keras lets no optimizer go on with fewer variables
+@pytest.mark.skipif(keras.config.backend() == "jax", reason="Keras refuses")
+def test_a_layer_frozen_meanwhile_is_left_alone():
+    optimizer = kb.AdaBreg(0.003, 1.0)
+    model = perceptron(optimizer)
+    fit(model, [], 1)
+    first = model.get_layer("dense1")
+    first.trainable = False
+    model.compile(optimizer, model.loss)
+    before = first.get_weights()
+    with pytest.raises(ValueError, match="are on and not regularized, or not"):
+        fit(model, [TargetDensity(0.1)], 1)
+    first.kernel.assign(
+        before[0]
+        * (np.arange(before[0].size) % 20 == 0).reshape(before[0].shape)
+    )
+    before = array(first.kernel)
+    fit(model, [TargetDensity(0.1)])
+    np.testing.assert_array_equal(array(first.kernel), before)
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
+@multi_optimizer
+def test_an_optimizer_without_variables_beside_it():
+    parts = keras.optimizers.OptimizerMap(
+        kb.AdaBreg(0.003, 1.0),
+        {
+            ".*kernel": kb.AdaBreg(0.003, 1.0),
+            ".*bias": keras.optimizers.Adam(),
+        },
+    )
+    model = perceptron(keras.optimizers.MultiOptimizer(parts))
+    fit(model, [TargetDensity(0.1)], 2)
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.once
+def test_a_kernel_without_entries():
+    inputs = keras.Input((4,)), keras.Input((0,))
+    hidden = [keras.layers.Dense(8)(x) for x in inputs]
+    model = keras.Model(inputs, keras.layers.add(hidden))
+    model.compile(kb.AdaBreg(0.01, 1.0), "mse")
+    x = [np.ones((4, 4), "float32"), np.ones((4, 0), "float32")]
+    logger = SparsityLogger(per_layer=True)
+    history = model.fit(
+        x,
+        np.ones((4, 8)),
+        epochs=2,
+        verbose=0,
+        callbacks=[TargetDensity(0.5, ramp=0.0), logger],
+    ).history
+    assert history["density"][-1] == kb.density(model) == 0.5
+    assert 0 in [c.size for c in kb.sparsity.count(model)]
+
+
 def test_an_average_is_where_the_weights_are():
     model = perceptron(kb.AdaBreg(0.01, 1.0, use_ema=True, ema_momentum=0.9))
     fit(model, [TargetDensity(0.1, freeze=0)])
@@ -683,6 +824,12 @@ def test_arguments_out_of_range(arguments, message):
 def test_optimizers_that_it_cannot_steer(optimizer, message):
     with pytest.raises(ValueError, match=message):
         fit(perceptron(optimizer()), [TargetDensity(0.1)], epochs=1)
+
+
+def test_less_than_one_weight():
+    model = compiled(kb.LinBreg(0.1, 1.0))
+    with pytest.raises(ValueError, match=r"it is less than one of \d+ weights"):
+        train(model, 1, callbacks=[TargetDensity(1e-4)])
 
 
 def test_a_loss_that_is_not_finite():

@@ -257,6 +257,20 @@ def test_an_accuracy_that_is_not_in_the_logs(digits, tmp_path):
         search(tuner, digits, 1)
 
 
+def test_every_epoch_needs_a_score(digits, tmp_path):
+    tuner = random_search(hypermodel(), tmp_path, 2)
+    with pytest.raises(ValueError, match="`validation_freq` must be 1"):
+        tuner.search(digits.x_val, digits.y_val, validation_freq=2, verbose=0)
+
+
+def test_all_of_a_scaled_optimizer_is_built():
+    """What is not would be missing where a promoted trial goes on."""
+    keras.config.set_dtype_policy("mixed_float16")
+    optimizer = hypermodel().build(keras_tuner.HyperParameters()).optimizer
+    assert isinstance(optimizer, keras.optimizers.LossScaleOptimizer)
+    assert optimizer.built and optimizer.inner_optimizer.built
+
+
 @pytest.mark.once
 class TestCommand:
     ARGUMENTS = (

@@ -25,6 +25,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         moving_mean     <- 1/n sum_k mean(batch k)
         moving_variance <- 1/n sum_k variance(batch k)
 
+    (over all calls, where a layer is called more than once for a batch; with
+    `renorm` the deviation is averaged in place of the variance, as Keras does)
     before each validation in `fit` and at the end of each epoch without one.
     So validation, what is saved at the end of an epoch, and the trained network
     all have averages of their own weights. Training itself is what it would be
@@ -105,23 +107,17 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     def _refresh(self):
         self._is_precise = True
         layers = _layers(self.model)
-        averages = {
-            id(v) for x in layers for v in (x.moving_mean, x.moving_variance)
-        }
-        others = [v for v in remembered(self.model) if id(v) not in averages]
-        momenta = [layer.momentum for layer in layers]
-        try:
-            with restored(others), _aside():
-                for seen, batch in zip(
-                    range(self.batches), self._inputs(), strict=False
-                ):
-                    # so that the averages are those of all batches so far
-                    for layer in layers:
-                        layer.momentum = seen / (seen + 1)
-                    self.model(batch, training=True)
-        finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
+        averages = [v for layer in layers for v in _averages(layer)]
+        ids = set(map(id, averages))
+        others = [v for v in remembered(self.model) if id(v) not in ids]
+        for average in averages:  # as infinity times 0 is none
+            good = keras.ops.isfinite(average)
+            average.assign(keras.ops.where(good, average, 0.0))
+        with restored(others), _aside(), contextlib.ExitStack() as stack:
+            for layer in layers:
+                stack.enter_context(_averaging(layer))
+            for batch in itertools.islice(self._inputs(), self.batches):
+                self.model(batch, training=True)
 
     def _inputs(self):
         """Batches of inputs, as the model takes them."""
@@ -152,6 +148,32 @@ def _layers(model):
         and layer.trainable
         and layer.built
     ]
+
+
+def _averages(layer):
+    """The variables that follow the statistics of batches."""
+    names = ["moving_mean", "moving_variance"]
+    if getattr(layer, "renorm", False):  # not before Keras 3.13
+        names.append("moving_stddev")
+    return [getattr(layer, name) for name in names]
+
+
+@contextlib.contextmanager
+def _averaging(layer):
+    """Has a layer's averages be the plain means over all of its calls."""
+    momentum, call, calls = layer.momentum, layer.call, itertools.count()
+
+    def call_and_count(*args, **kwargs):
+        seen = next(calls)
+        layer.momentum = seen / (seen + 1)
+        return call(*args, **kwargs)
+
+    layer.call = call_and_count
+    try:
+        yield
+    finally:
+        layer.momentum = momentum
+        del layer.call
 
 
 def _is_arrays(data):

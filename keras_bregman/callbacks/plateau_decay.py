@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import keras
 
@@ -31,7 +32,8 @@ class PlateauDecay(keras.callbacks.Callback):
     The count goes on when `fit` is called again with an `initial_epoch`; it
     starts anew at epoch 0. For a `fit` that goes on in another process, save
     the attributes `best` and `bad_epochs` and set them again before. The
-    learning rate appears in the logs as `learning_rate`.
+    learning rate appears in the logs as `learning_rate`. With a figure of
+    validation, epochs without one, as by `validation_freq`, do not count.
 
     Args:
         monitor: Name of the figure in the logs.
@@ -44,8 +46,8 @@ class PlateauDecay(keras.callbacks.Callback):
 
     Raises:
         ValueError: For an argument out of range; when `fit` begins, for an
-            optimizer whose learning rate is a schedule; at the end of the
-            first epoch, for a figure that is not in the logs.
+            optimizer whose learning rate is a schedule; at the end of an
+            epoch, for a figure that is not in the logs.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class PlateauDecay(keras.callbacks.Callback):
         self.bad_epochs = 0
 
     def on_train_begin(self, logs=None):
+        self._warned = False
         for optimizer in inner_optimizers(self.model.optimizer):
             if not isinstance(optimizer._learning_rate, keras.Variable):
                 raise ValueError(
@@ -90,16 +93,12 @@ class PlateauDecay(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        if self.monitor not in logs:
-            raise ValueError(
-                f"`monitor` names a figure that is not in the logs. Received: "
-                f"monitor={self.monitor!r}; the logs hold {sorted(logs)}"
-            )
-        if self._is_better(float(logs[self.monitor])):
-            self.best = float(logs[self.monitor])
-            self.bad_epochs = 0
-        else:
-            self.bad_epochs += 1
+        if self._is_due(logs):
+            if self._is_better(float(logs[self.monitor])):
+                self.best = float(logs[self.monitor])
+                self.bad_epochs = 0
+            else:
+                self.bad_epochs += 1
         optimizers = inner_optimizers(self.model.optimizer)
         if self.bad_epochs > self.patience:
             self.bad_epochs = 0
@@ -111,6 +110,27 @@ class PlateauDecay(keras.callbacks.Callback):
                     if self.verbose:
                         print(f"\nEpoch {epoch + 1}: learning rate {new:g}")
         logs["learning_rate"] = number(optimizers[0].learning_rate)
+
+    def _is_due(self, logs):
+        """Whether the logs hold the figure, as they do after validation."""
+        if self.monitor in logs:
+            return True
+        if self.monitor.startswith("val_") and not any(
+            name.startswith("val_") for name in logs
+        ):
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"PlateauDecay waits for {self.monitor!r}: an epoch ended "
+                    "without validation, and does not count. Give `fit` "
+                    "`validation_data`, if it has none.",
+                    stacklevel=2,
+                )
+            return False
+        raise ValueError(
+            "`monitor` names a figure that is not in the logs. Received: "
+            f"monitor={self.monitor!r}; the logs hold {sorted(logs)}"
+        )
 
     def _is_better(self, value):
         if self.mode == "min":

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-
 import keras
 import numpy as np
 
@@ -11,6 +9,7 @@ from keras_bregman import sparsity
 from keras_bregman._checks import check_choice, check_flag
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
+from keras_bregman.callbacks._list import list_that_calls
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -56,18 +55,12 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        # Callbacks read the logs in the order of the list, so the one that
-        # adds to them has to come first. Keras tells a callback its model but
-        # not its list; the list is the caller of this method.
-        frame = inspect.currentframe()
-        caller = (
-            frame.f_back.f_locals.get("self")
-            if frame and frame.f_back
-            else None
-        )
-        if isinstance(caller, keras.callbacks.CallbackList):
-            others = [c for c in caller.callbacks if c is not self]
-            caller.callbacks = [self, *others]
+        # callbacks read the logs in the order of the list, so the one that
+        # adds to them has to come first
+        callbacks = list_that_calls()
+        if callbacks is not None:
+            others = [c for c in callbacks.callbacks if c is not self]
+            callbacks.callbacks = [self, *others]
 
     def on_train_begin(self, logs=None):
         self._before = {}
@@ -85,22 +78,21 @@ class SparsityLogger(keras.callbacks.Callback):
         counts = sparsity.count(self.model, self.of)
         total = sparsity.total(counts)
         logs["density"] = total.density
-        logs["dead_units"] = total.dead_units / total.units
+        logs["dead_units"] = total.share_dead
         if self.per_layer:
             for entry in counts:
                 logs[f"density/{entry.path}"] = entry.density
-                dead = entry.dead_units / entry.units
-                logs[f"dead_units/{entry.path}"] = dead
+                logs[f"dead_units/{entry.path}"] = entry.share_dead
             self._log_flips(logs, total.size)
             self._log_strengths(logs)
 
     def _log_flips(self, logs, size):
         now, flips = sparsity.supports(self.model, self.of), 0
         for path, support in now.items():
-            changed = support != self._before.get(path, support)
-            logs[f"flips/{path}"] = float(changed.mean())
-            flips += int(changed.sum())
-        logs["flips"] = flips / size
+            changed = int(np.sum(support != self._before.get(path, support)))
+            logs[f"flips/{path}"] = changed / max(1, support.size)
+            flips += changed
+        logs["flips"] = flips / max(1, size)
         self._before = now
 
     def _log_strengths(self, logs):

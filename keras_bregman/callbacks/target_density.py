@@ -19,7 +19,12 @@ from keras_bregman._checks import (
 from keras_bregman._numbers import number, numbers
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
-from keras_bregman.base_optimizer import Regularized, check_finite
+from keras_bregman.base_optimizer import (
+    NOT_BEGUN,
+    Regularized,
+    check_finite,
+)
+from keras_bregman.callbacks._list import list_that_calls
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
@@ -56,10 +61,12 @@ class TargetDensity(keras.callbacks.Callback):
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
     `initial_epoch`, from a saved model or by `BackupAndRestore`, goes on as if
-    it had never stopped. When `fit` ends, the support is released. Broken off
-    by an error or from the keyboard in its last phase, it leaves the support
-    frozen; another `fit` with this callback releases it, and so does
-    `optimizer.freeze_support(False)`.
+    it had never stopped; a fit that another has begun without this callback is
+    led on from where it stands. When `fit` ends, the support is released.
+    Broken off by an error or from the keyboard in its last phase, it leaves the
+    support frozen, as it is in what is saved in that phase; another `fit` with
+    this callback releases it, and so does `optimizer.freeze_support(False)`.
+    Layers with `trainable=False` are left as they are, and count.
 
     Args:
         density: The wanted density d, a float in (0, 1].
@@ -91,8 +98,9 @@ class TargetDensity(keras.callbacks.Callback):
     Raises:
         ValueError: For an argument out of range; after the first step, for an
             optimizer other than LinBreg and AdaBreg, without a regularized
-            variable, with a strength of 0, or if the kernels that are not
-            regularized alone exceed the density.
+            variable that is trained, with a strength of 0, if the density is
+            less than one weight, or if the kernels that are not regularized
+            or not trained alone exceed it.
         FloatingPointError: When a regularized kernel became NaN, infinite or
             too large for a finite strength.
 
@@ -137,11 +145,21 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps: int | None = None
         self._training = self._checked = False
         self._is_correct = False
-        self._steered: list[LinBreg | AdaBreg] = []
+        self._steers = False
+
+    def set_model(self, model):
+        super().set_model(model)
+        # what restores weights when training ends may come behind this one
+        callbacks = list_that_calls()
+        if callbacks is not None:
+            judge = keras.callbacks.LambdaCallback(
+                on_train_end=lambda logs: self._judge()
+            )
+            callbacks.callbacks = [*callbacks.callbacks, judge]
 
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
-        self._steered = []
+        self._steers = False
         self._steps = None  # a former fit may have had other data
         self._freeze(False)  # or have been broken off
         # one that its first step builds starts dense
@@ -151,7 +169,12 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._training = False
-        if self._steered and not (self._is_last() and self._is_reached()):
+        self._freeze(False)
+
+    def _judge(self):
+        """Says so if training ends with another density than was asked for."""
+        steers, self._steers = self._steers, False
+        if steers and not self._is_reached():
             warnings.warn(
                 "Training ended before the density was reached: "
                 f"{sparsity.density(self.model, self.of):.3g}, not "
@@ -161,8 +184,6 @@ class TargetDensity(keras.callbacks.Callback):
                 "`initial_epoch`.",
                 stacklevel=2,
             )
-        self._freeze(False)
-        self._steered = []
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
@@ -170,7 +191,9 @@ class TargetDensity(keras.callbacks.Callback):
             self._freeze()
 
     def on_train_batch_end(self, batch, logs=None):
-        before, self._done = self._done, batch + 1
+        # the last of several steps in one execution may be behind the end
+        steps = self._steps_per_epoch() or math.inf
+        before, self._done = self._done, min(batch + 1, steps)
         self._is_correct = False
         if not self._checked:
             self._begin()
@@ -200,24 +223,33 @@ class TargetDensity(keras.callbacks.Callback):
             if isinstance(optimizer, (LinBreg, AdaBreg))
         ]
 
+    def _controlled(self):
+        """What is steered: what the optimizers regularize and train."""
+        return [
+            _Controlled(optimizer, entry)
+            for optimizer in self._optimizers()
+            if optimizer.built  # one of several may have nothing to do
+            for entry in optimizer.regularized()
+            if entry.variable.trainable and math.prod(entry.variable.shape)
+        ]
+
     def _begin(self):
         """What can be done once the optimizer is built."""
-        optimizers = self._optimizers()
-        regularized = [r for o in optimizers for r in o.regularized()]
-        if not regularized:
+        controlled = self._controlled()
+        if not controlled:
+            found = [type(o).__name__ for o in self._optimizers()]
             raise ValueError(
                 "TargetDensity needs LinBreg or AdaBreg with a regularized "
-                "variable. Received: "
-                f"{[type(o).__name__ for o in optimizers] or 'neither'}. "
+                f"variable that is trained. Received: {found or 'neither'}. "
                 "`regularizer=1.0` takes variables whose path ends in kernel; "
                 "for others give a dict, as {'lora_kernel': 1.0}, and "
                 "of='regularized'."
             )
-        for entry in regularized:
-            if not entry.shrink.regularizer.lam:
+        for c in controlled:
+            if not c.strength:
                 raise ValueError(
                     "TargetDensity needs strengths greater than 0, relative "
-                    f"to which it sets them; that of '{entry.name}' is 0."
+                    f"to which it sets them; that of '{c.entry.name}' is 0."
                 )
         if not self._steps_per_epoch():
             warnings.warn(
@@ -226,11 +258,11 @@ class TargetDensity(keras.callbacks.Callback):
                 "`steps_per_epoch`, or data with a length.",
                 stacklevel=2,
             )
-        self._checked = True
-        self._steered = optimizers
+        self._checked = self._steers = True
         if self.of == "regularized":  # of which nothing was known before
             self._begun_at = sparsity.density(self.model, self.of)
-        for optimizer in optimizers if self._epoch == 0 else ():
+        optimizer = controlled[0].optimizer
+        if self._epoch == 0 or number(optimizer.initial_density) == NOT_BEGUN:
             optimizer.initial_density.assign(self._begun_at)
 
     def _steps_per_epoch(self):
@@ -251,12 +283,15 @@ class TargetDensity(keras.callbacks.Callback):
         """Brings the density to where it is to be now."""
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
-        if self._is_correct or any(o.support_is_frozen for o in self._steered):
+        if self._is_correct or (
+            self._steers
+            and any(o.support_is_frozen for o in self._optimizers())
+        ):
             return
         self._is_correct = True
         last = self._is_last()
         hard = self.threshold == "hard"
-        scopes = self._scopes()
+        scopes = self._scopes(self._wanted())
         check_finite([c.entry.variable for s in scopes for c in s.controlled])
         exact = []
         for scope, on in _nonzero(scopes):
@@ -277,13 +312,10 @@ class TargetDensity(keras.callbacks.Callback):
         return self._position() >= 1 - self.freeze
 
     def _is_reached(self):
-        """Whether a former `fit` has made the last correction."""
-        optimizers = self._optimizers()
-        if not optimizers or not all(o.built for o in optimizers):
-            return False
-        return all(
+        """Whether the model has the density that it is to end with."""
+        return bool(self._controlled()) and all(
             abs(on - scope.wanted) <= _TOLERANCE * scope.wanted
-            for scope, on in _nonzero(self._scopes())
+            for scope, on in _nonzero(self._scopes(self.density))
         )
 
     def _freeze(self, frozen=True):
@@ -299,28 +331,30 @@ class TargetDensity(keras.callbacks.Callback):
         left = 0.0
         if self.ramp:
             left = max(0.0, 1 - self._position() / self.ramp)
-        begun_at = number(self._optimizers()[0].initial_density)
+        begun_at = number(self._controlled()[0].optimizer.initial_density)
         return self.density + (begun_at - self.density) * left**3
 
-    def _scopes(self):
+    def _scopes(self, density):
         """What shares a strength, and how many weights it gets."""
-        by_id = {
-            id(entry.variable): _Controlled(optimizer, entry)
-            for optimizer in self._optimizers()
-            for entry in optimizer.regularized()
-        }
+        by_id = {id(c.entry.variable): c for c in self._controlled()}
         counted = [k.variable for k in sparsity.counted(self.model, self.of)]
         controlled = [by_id[id(v)] for v in counted if id(v) in by_id]
         others = sum(_counts([v for v in counted if id(v) not in by_id]))
         size = sum(math.prod(v.shape) for v in counted)
-        total = round(self._wanted() * size) - others
-        if total <= 0:
-            raise ValueError(
-                f"`density` cannot be reached: {others:,} "
-                f"of the model's {size:,} kernel entries are on and not "
-                "regularized. Regularize them too, or count those alone by "
-                f"of='regularized'. Received: density={self.density!r}"
+        if round(self.density * size) <= others:
+            why = (
+                f"{others:,} of the model's {size:,} kernel entries are on and "
+                "not regularized, or not trained. Regularize them too, or "
+                "count those alone by of='regularized'"
+                if others
+                else f"it is less than one of {size:,} weights. Ask for more"
             )
+            raise ValueError(
+                f"`density` cannot be reached: {why}. "
+                f"Received: density={self.density!r}"
+            )
+        # a ramp may begin at 0
+        total = max(1, round(density * size) - others)
         if self.distribution == "global":
             return [_Scope(controlled, total)]
         shapes = [tuple(c.entry.variable.shape) for c in controlled]

@@ -49,7 +49,12 @@ class SparsityWatch(keras.callbacks.Callback):
         if self.model.built:
             self._begun = sparsity.supports(self.model)
             self._begun_at = _share_on(self._begun)
-        self._earlier = self._steps = 0
+        self._earlier = self._batches = self._steps = 0
+        # with several batches to a step, by optimizers or around them
+        self._batches_to_step = max(
+            getattr(o, "gradient_accumulation_steps", None) or 1
+            for o in (self.model.optimizer, *optimizers)
+        )
         self._looks = list(_EARLY)
         self._is_judged = False
         self._dead: set[str] = set()
@@ -57,7 +62,8 @@ class SparsityWatch(keras.callbacks.Callback):
         self._said: set[str] = set()
 
     def on_train_batch_end(self, batch, logs=None):
-        self._steps = self._earlier + batch + 1
+        self._batches = self._earlier + batch + 1
+        self._steps = self._batches // self._batches_to_step
         is_due = False
         # several steps may be made in one execution
         while self._looks and self._steps >= self._looks[0]:
@@ -69,7 +75,7 @@ class SparsityWatch(keras.callbacks.Callback):
                 self._say_everything(now)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._earlier = self._steps
+        self._earlier = self._batches
         found = kernels(self.model)
         values = {k.name: _array(k.variable) for k in found}
         for name, value in values.items():
