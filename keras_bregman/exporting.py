@@ -124,7 +124,8 @@ def _check(model, path, format, precision, samples):
             model,
             format == "saved_model" or not _has_halves(model),
             f"one with weights in float32 for format='{format}', as the "
-            "policies 'float32' and 'mixed_float16' make them",
+            "policies 'float32' and 'mixed_float16' make them, and not "
+            "quantized in half precision",
         ),
         ("path", path, _suits(path, format), _WHERE[format]),
     )
@@ -143,10 +144,13 @@ def _check(model, path, format, precision, samples):
 
 
 def _has_halves(model):
-    return is_graph(model) and any(
-        keras.backend.standardize_dtype(v.dtype) in _HALVES
-        for v in model.variables
-    )
+    """Whether more than its arithmetic, which can be changed, is in half."""
+    if not is_graph(model):
+        return False
+    dtypes = {keras.backend.standardize_dtype(v.dtype) for v in model.variables}
+    # a layer's quantization is a part of its policy
+    modes = [getattr(x, "quantization_mode", None) for x in _in_halves(model)]
+    return bool(dtypes & set(_HALVES)) or any(modes)
 
 
 def _in_halves(model):
@@ -219,10 +223,11 @@ def _names(model):
     for tensor in model.inputs:
         name = tensor._keras_history.operation.name
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
-        if not name.isidentifier():  # it begins with a digit
+        if not re.match("[A-Za-z]", name):
             name = f"input_{name}"
-        taken = {"self", *keyword.kwlist, *names}
-        while name.lower() in map(str.lower, taken):
+        if keyword.iskeyword(name) or name == "self":
+            name += "_"
+        while name.lower() in map(str.lower, names):
             name += "_"
         names.append(name)
     return names
@@ -237,7 +242,9 @@ def _output_names(model):
 
 
 def _onnx(model, path, precision, samples):
-    model(samples, training=False)  # Keras asks for a call
+    n = model.inputs[0].shape[0] or 1
+    some = keras.tree.map_structure(lambda array: array[:n], samples)
+    model(some, training=False)  # Keras asks for a call
     with replacing(path) as made:
         model.export(made, format="onnx", verbose=False)
 

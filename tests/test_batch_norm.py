@@ -191,6 +191,27 @@ def test_all_calls_of_a_shared_layer_count_alike():
     assert norm.call == type(norm).call.__get__(norm)
 
 
+class _Twice(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.norm = layers.BatchNormalization()
+
+    def call(self, x, training=None):
+        return self.norm(x, training=False) + self.norm(
+            2 * x, training=training
+        )
+
+
+def test_calls_in_inference_do_not_count():
+    model = _Twice()
+    model.compile("sgd", "mse")
+    x = 5 + np.random.default_rng(0).normal(size=(12, 1)).astype("float32")
+    callback = PreciseBatchNorm(x, batch_size=4)
+    model.fit(x, x, verbose=0, callbacks=[callback])
+    found = array(model.norm.moving_mean)
+    np.testing.assert_allclose(found, [2 * x.mean()], rtol=1e-5)
+
+
 def test_averages_that_became_infinite_are_made_anew():
     model = _without_dropout()
     norm = model.get_layer("norm")

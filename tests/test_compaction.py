@@ -1,7 +1,7 @@
 """Compaction: smaller, with the same outputs."""
 
-import functools
 import importlib
+from functools import partial
 
 import keras
 import numpy as np
@@ -678,19 +678,28 @@ def test_learned_boundaries_are_kept():
 
 
 @pytest.mark.tensorflow
-def test_frequencies_of_words_are_kept():
-    lookup = layers.StringLookup(output_mode="tf_idf", num_oov_indices=2)
-    lookup.adapt(np.array([["a", "b"], ["b", "c"], ["b", "b"]]))
+@pytest.mark.parametrize(
+    ("make", "width"),
+    (
+        (partial(layers.StringLookup, num_oov_indices=2), 2),
+        (layers.TextVectorization, 1),
+    ),
+    ids=("words", "texts"),
+)
+def test_frequencies_of_words_are_kept(make, width):
+    lookup = make(output_mode="tf_idf")
+    words = np.array([["a", "b"], ["b", "c"], ["b", "b"]])
+    lookup.adapt(words[:, :width])
     model = keras.Sequential(
         [
-            keras.Input((2,), dtype="string"),
+            keras.Input((width,), dtype="string"),
             lookup,
             layers.Dense(5, "relu", name="cut"),
             layers.Dense(2),
         ]
     )
     kill(model.get_layer("cut"), [0, 1])
-    given = np.array([["a", "b"], ["c", "other"]])
+    given = np.array([["a", "b"], ["c", "other"]])[:, :width]
     small = kb.compact(model, samples=given)
     assert small.get_layer("cut").units == 3
     assert difference(model(given), small(given)) < 1e-5
@@ -890,6 +899,6 @@ def test_a_layer_without_a_config_is_named():
     model = chain(Forgetful(2.0), layers.Dense(2), shape=(3,))
     with pytest.raises(ValueError, match="'forgetful' cannot be made a second"):
         kb.compact(model)
-    rounded = layers.Dense(2, functools.partial(ops.round, decimals=1))
+    rounded = layers.Dense(2, partial(ops.round, decimals=1))
     with pytest.raises(ValueError, match=r"cannot be made.*get_config\(\)"):
         kb.compact(chain(rounded, shape=(3,)))

@@ -167,13 +167,19 @@ def test_bfloat16(tmp_path):
     assert kb.export(model, tmp_path / "model") < 0.02
     with pytest.raises(ValueError, match="weights in float32 for format='on"):
         kb.export(model, tmp_path / "m.onnx", "onnx")
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="not quantized in half precision"):
+        kb.export(model, tmp_path / "m.tflite", "litert")
 
 
 @pytest.mark.tensorflow
 @pytest.mark.usefixtures("asked_here")
 @FORMATS
 @pytest.mark.parametrize(
-    "names", (("my input", "größe"), ("x", "X"), ("a-b", "a_b"), ("self", "1"))
+    "names",
+    (("my input", "größe"), ("x", "X"), ("a-b", "a_b"), ("self", "1"), "_ü"),
 )
 def test_names_that_a_signature_cannot_have(tmp_path, format, name, names):
     inputs = [keras.Input((4,), name=name) for name in names]
@@ -193,6 +199,10 @@ def test_recurrent_layers(tmp_path, format, name):
     x = keras.Input(batch_shape=(2, 3, 4))
     model = keras.Model(x, layers.LSTM(3, stateful=True)(x))
     assert kb.export(model, tmp_path / name, format) < 1e-5
+    # a batch of the size that it takes at a time
+    model = keras.Model(x, layers.LSTM(3)(x))
+    given = np.random.default_rng(0).normal(size=(4, 3, 4))
+    assert kb.export(model, tmp_path / name, format, samples=given) < 1e-5
 
 
 @pytest.mark.tensorflow

@@ -422,6 +422,47 @@ def test_an_end_behind_the_ramp_is_none_too_soon():
 
 
 @pytest.mark.once
+def test_epochs_of_a_length_that_nobody_knows():
+    """A short one is no measure of those behind it."""
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    target = TargetDensity(0.1, ramp=1.0, freeze=0.0, every=10)
+    target.set_params({"epochs": 4, "steps": None})
+    target.set_model(model)
+    target.on_train_begin()
+    x, y = held_out()
+    for epoch, steps in enumerate((20, 3, 20, 20)):
+        target.on_epoch_begin(epoch)
+        for batch in range(steps):
+            model.train_on_batch(x, y)
+            if epoch == batch == 0:
+                with pytest.warns(UserWarning, match="does not know how long"):
+                    target.on_train_batch_end(batch)
+            else:
+                target.on_train_batch_end(batch)
+            if epoch == 3 and batch == 9:
+                half = 0.1 + 0.9 * (0.5 / 4) ** 3
+                assert kb.density(model) == pytest.approx(half, rel=0.02)
+        target.on_epoch_end(epoch)
+        end = 0.1 + 0.9 * (1 - (epoch + 1) / 4) ** 3
+        assert kb.density(model) == pytest.approx(end, rel=0.02)
+
+
+@pytest.mark.once
+def test_who_overrides_the_model_is_told_too():
+    class Own(TargetDensity):
+        def set_model(self, model):
+            super().set_model(model)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    with pytest.warns(UserWarning, match="before the density was reached"):
+        fit(model, [Own(0.05), Stop()])
+
+
+@pytest.mark.once
 def test_weights_that_are_restored_behind_it_are_seen():
     model, (text,) = _unwanted(_densest(0))
     assert kb.density(model) > 0.2
@@ -531,6 +572,7 @@ def test_a_kernel_without_entries():
         callbacks=[TargetDensity(0.5, ramp=0.0), logger],
     ).history
     assert history["density"][-1] == kb.density(model) == 0.5
+    assert all(np.isfinite(figures).all() for figures in history.values())
     assert 0 in [c.size for c in kb.sparsity.count(model)]
 
 

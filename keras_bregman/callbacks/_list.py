@@ -10,9 +10,9 @@ import keras
 def list_that_calls() -> keras.callbacks.CallbackList | None:
     """The list that calls the caller's `set_model`, if one does.
 
-    Keras tells a callback its model but not its list, and where a callback
-    stands settles what it sees: the logs as those before it left them, the
-    weights as those behind it will not.
+    Keras tells a callback its model but not its list. Where it stands there
+    settles what it sees: the logs that those before it wrote, and weights that
+    those behind it may still change.
     """
     frame = inspect.currentframe()
     for _ in range(2):  # the caller, and who calls it

@@ -164,8 +164,9 @@ def _averaging(layer):
     momentum, call, calls = layer.momentum, layer.call, itertools.count()
 
     def call_and_count(*args, **kwargs):
-        seen = next(calls)
-        layer.momentum = seen / (seen + 1)
+        if kwargs.get("training"):  # else it updates nothing
+            seen = next(calls)
+            layer.momentum = seen / (seen + 1)
         return call(*args, **kwargs)
 
     layer.call = call_and_count

@@ -75,7 +75,7 @@ class LiveView(keras.callbacks.Callback):
         width = max(len(c.path) for c in counts)
         for c in counts:
             # a kernel with anything left shows something
-            full = -(-c.nonzero * _WIDTH // c.size)
+            full = -(-c.nonzero * _WIDTH // max(1, c.size))
             bar = blocks[0] * full + blocks[1] * (_WIDTH - full)
             line = f"{c.path:{width}}  {bar} {c.density:8.2%}"
             line += f"  {c.dead_units}/{c.units} dead"

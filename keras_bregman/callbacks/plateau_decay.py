@@ -70,6 +70,7 @@ class PlateauDecay(keras.callbacks.Callback):
         self.mode = check_choice("mode", mode, ("min", "max"))
         self.min_lr = check_number("min_lr", min_lr)
         self.verbose = check_integer("verbose", verbose, 0)
+        self._warned = False
         self._restart()
 
     def _restart(self):

@@ -100,5 +100,5 @@ class SparsityLogger(keras.callbacks.Callback):
             logs[f"lambda/{entry.name}"] = number(entry.lam)
             if entry.dual is not None:
                 v = keras.ops.convert_to_numpy(entry.dual).astype("float64")
-                rms = float(np.sqrt(np.mean(np.square(v))))
+                rms = float(np.sqrt(np.sum(np.square(v)) / max(1, v.size)))
                 logs[f"dual/{entry.name}"] = rms

@@ -66,7 +66,7 @@ class TargetDensity(keras.callbacks.Callback):
     Broken off by an error or from the keyboard in its last phase, it leaves the
     support frozen, as it is in what is saved in that phase; another `fit` with
     this callback releases it, and so does `optimizer.freeze_support(False)`.
-    Layers with `trainable=False` are left as they are, and count.
+    Layers with `trainable=False` are left as they are.
 
     Args:
         density: The wanted density d, a float in (0, 1].
@@ -93,7 +93,7 @@ class TargetDensity(keras.callbacks.Callback):
             `"regularized"`, the variables that its optimizers regularize,
             kernels or not: embeddings, or the scales of batch normalization,
             of which each that becomes 0 takes a channel with it. d_0 is then
-            their density after the first step.
+            their density after the first step. Either way frozen ones count.
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
@@ -144,13 +144,14 @@ class TargetDensity(keras.callbacks.Callback):
         self._epoch = self._done = 0
         self._steps: int | None = None
         self._training = self._checked = False
-        self._is_correct = False
-        self._steers = False
+        self._corrected_at: float | None = None
+        self._steers, self._is_alone = False, True
 
     def set_model(self, model):
         super().set_model(model)
         # what restores weights when training ends may come behind this one
         callbacks = list_that_calls()
+        self._is_alone = callbacks is None
         if callbacks is not None:
             judge = keras.callbacks.LambdaCallback(
                 on_train_end=lambda logs: self._judge()
@@ -170,6 +171,8 @@ class TargetDensity(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._training = False
         self._freeze(False)
+        if self._is_alone:
+            self._judge()
 
     def _judge(self):
         """Says so if training ends with another density than was asked for."""
@@ -191,10 +194,8 @@ class TargetDensity(keras.callbacks.Callback):
             self._freeze()
 
     def on_train_batch_end(self, batch, logs=None):
-        # the last of several steps in one execution may be behind the end
-        steps = self._steps_per_epoch() or math.inf
-        before, self._done = self._done, min(batch + 1, steps)
-        self._is_correct = False
+        before, self._done = self._done, batch + 1
+        self._corrected_at = None
         if not self._checked:
             self._begin()
         # before a strength far too small has switched everything on
@@ -202,7 +203,9 @@ class TargetDensity(keras.callbacks.Callback):
         # on JAX whoever asks for the model makes it wait, so seldom
         every = self._interval()
         due = self._done // every > before // every
-        if first or due or self._done == self._steps_per_epoch():
+        # of several steps in one execution, the last may be behind the end
+        ends = before < (self._steps_per_epoch() or 0) <= self._done
+        if first or due or ends:
             self._correct()
 
     def on_test_begin(self, logs=None):
@@ -210,8 +213,6 @@ class TargetDensity(keras.callbacks.Callback):
             self._correct()
 
     def on_epoch_end(self, epoch, logs=None):
-        if self._steps_per_epoch() != self._done:
-            self._is_correct = False  # where training stands is seen only now
         self._steps = self._done
         self._epoch, self._done = epoch + 1, 0
         self._correct()
@@ -276,19 +277,21 @@ class TargetDensity(keras.callbacks.Callback):
     def _position(self):
         """Share of training that is over."""
         steps = self._steps_per_epoch()
-        epochs = self._epoch + (self._done / steps if steps else 0)
+        # an epoch of unknown length may be longer than the last
+        epochs = self._epoch + (min(1, self._done / steps) if steps else 0)
         return epochs / self.params["epochs"]
 
     def _correct(self):
         """Brings the density to where it is to be now."""
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
-        if self._is_correct or (
+        position = self._position()
+        if position == self._corrected_at or (
             self._steers
             and any(o.support_is_frozen for o in self._optimizers())
         ):
             return
-        self._is_correct = True
+        self._corrected_at = position
         last = self._is_last()
         hard = self.threshold == "hard"
         scopes = self._scopes(self._wanted())
@@ -342,13 +345,15 @@ class TargetDensity(keras.callbacks.Callback):
         others = sum(_counts([v for v in counted if id(v) not in by_id]))
         size = sum(math.prod(v.shape) for v in counted)
         if round(self.density * size) <= others:
-            why = (
-                f"{others:,} of the model's {size:,} kernel entries are on and "
-                "not regularized, or not trained. Regularize them too, or "
-                "count those alone by of='regularized'"
-                if others
-                else f"it is less than one of {size:,} weights. Ask for more"
-            )
+            if not others:
+                why = f"it is less than one of {size:,} weights. Ask for more"
+            else:
+                why = (
+                    f"{others:,} of {size:,} entries are on and not "
+                    "regularized, or not trained. Regularize or train them too"
+                )
+                if self.of == "kernels":
+                    why += ", or count others alone by of='regularized'"
             raise ValueError(
                 f"`density` cannot be reached: {why}. "
                 f"Received: density={self.density!r}"

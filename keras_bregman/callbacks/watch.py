@@ -91,7 +91,9 @@ class SparsityWatch(keras.callbacks.Callback):
         dead = {
             k.name
             for k in found
-            if k.variable.trainable and not values[k.name].any()
+            if k.variable.trainable
+            and values[k.name].size
+            and not values[k.name].any()
         }
         for name in sorted(dead & self._dead):
             self._say_dead(name)

@@ -164,6 +164,7 @@ def _same_lambda(layer):
 
 def _frequencies(lookup, count):
     """Inverse document frequencies of a lookup's last words, if it has any."""
+    lookup = getattr(lookup, "_lookup_layer", lookup)  # TextVectorization's
     if getattr(lookup, "output_mode", None) != "tf_idf":
         return ()
     first = len(lookup.get_vocabulary()) - count  # behind the special tokens
