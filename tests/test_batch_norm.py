@@ -191,7 +191,7 @@ def test_all_calls_of_a_shared_layer_count_alike():
     assert norm.call == type(norm).call.__get__(norm)
 
 
-class _Twice(keras.Model):
+class Twice(keras.Model):
     def __init__(self):
         super().__init__()
         self.norm = layers.BatchNormalization()
@@ -203,7 +203,7 @@ class _Twice(keras.Model):
 
 
 def test_calls_in_inference_do_not_count():
-    model = _Twice()
+    model = Twice()
     model.compile("sgd", "mse")
     x = 5 + np.random.default_rng(0).normal(size=(12, 1)).astype("float32")
     callback = PreciseBatchNorm(x, batch_size=4)

@@ -168,7 +168,8 @@ def _frequencies(lookup, count):
     if getattr(lookup, "output_mode", None) != "tf_idf":
         return ()
     first = len(lookup.get_vocabulary()) - count  # behind the special tokens
-    return (np.array(lookup.idf_weights)[first : first + count],)
+    weights = keras.ops.convert_to_numpy(lookup.idf_weights)
+    return (weights[first : first + count],)
 
 
 def _holds_array(initializer):
