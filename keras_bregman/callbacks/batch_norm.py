@@ -111,8 +111,9 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         ids = set(map(id, averages))
         others = [v for v in remembered(self.model) if id(v) not in ids]
         for average in averages:  # as infinity times 0 is none
-            good = keras.ops.isfinite(average)
-            average.assign(keras.ops.where(good, average, 0.0))
+            value = keras.ops.convert_to_tensor(average)
+            good = keras.ops.isfinite(value)
+            average.assign(keras.ops.where(good, value, 0.0))
         with restored(others), _aside(), contextlib.ExitStack() as stack:
             for layer in layers:
                 stack.enter_context(_averaging(layer))
