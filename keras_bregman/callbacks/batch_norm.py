@@ -117,7 +117,10 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         with restored(others), _aside(), contextlib.ExitStack() as stack:
             for layer in layers:
                 stack.enter_context(_averaging(layer))
-            for batch in itertools.islice(self._inputs(), self.batches):
+            # not by islice, which takes no number beyond a machine's
+            for _, batch in zip(
+                range(self.batches), self._inputs(), strict=False
+            ):
                 self.model(batch, training=True)
 
     def _inputs(self):
