@@ -69,7 +69,7 @@ def steps(
         `loss` and `accuracy`, and `density`.
     """
     model = recipe.build_model(dataset, seed)
-    n = recipe.examples or len(dataset.x_train)
+    n = recipe.examples  # None is all
     stream = batches(
         dataset.x_train[:n],
         dataset.y_train[:n],

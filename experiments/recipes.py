@@ -114,13 +114,11 @@ class Recipe:
     probe_layers: bool = False
 
     def __post_init__(self):
+        hints = typing.get_type_hints(Recipe)
         for field in dataclasses.fields(self):
             # from a result file, where JSON has no tuples
             value = _with_tuples(getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-        hints = typing.get_type_hints(Recipe)
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
             if not _fits(value, hints[field.name]):
                 raise ValueError(
                     f"`{field.name}` must be of type {field.type}. "
@@ -231,9 +229,7 @@ class Recipe:
         }
 
     def steps_per_epoch(self, dataset: Dataset) -> int:
-        examples = len(dataset.x_train)
-        if self.examples is not None:  # there may be fewer
-            examples = min(self.examples, examples)
+        examples = len(dataset.x_train[: self.examples])  # or all there are
         return steps_per_epoch(examples, self.batch_size)
 
     def callbacks(self, seed: int = 0) -> list[keras.callbacks.Callback]:

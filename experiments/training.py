@@ -70,7 +70,7 @@ def train(
     )
     saver.restore(model)
     of = recipe.steering.get("of", "kernels")
-    n = recipe.examples or len(dataset.x_train)
+    n = recipe.examples  # None is all
     x, y = dataset.x_train[:n], dataset.y_train[:n]
     if saver.epochs_done < recipe.epochs:
         callbacks = [

@@ -22,7 +22,7 @@ from keras_bregman._checks import check_all, check_choice, check_path
 from keras_bregman._files import replacing, write_whole
 from keras_bregman._graph import is_graph, structure
 from keras_bregman._inputs import as_inputs, difference, random_inputs
-from keras_bregman._state import states_of
+from keras_bregman._state import remembered
 
 # the packages that write a format, and those that read it
 _PACKAGES = {
@@ -198,9 +198,8 @@ def _saved_model(model, path, precision, samples, batch=None):
     ]
     module = tf.Module()
     module.serve = tf.function(serve, input_signature=specs, autograph=False)
-    layers = model._flatten_layers()
-    states = [state for layer in layers for state in states_of(layer)]
-    module.weights = [v.value for v in (*model.variables, *states)]
+    variables = [*model.trainable_variables, *remembered(model)]
+    module.weights = [variable.value for variable in variables]
     module.tables = [
         layer
         for layer in model._flatten_layers()

@@ -157,7 +157,7 @@ def _layers(model):
 def _averages(layer):
     """The variables that follow the statistics of batches."""
     names = ["moving_mean", "moving_variance"]
-    if getattr(layer, "renorm", False):  # not before Keras 3.13
+    if getattr(layer, "renorm", False):  # older Keras has none
         names.append("moving_stddev")
     return [getattr(layer, name) for name in names]
 

@@ -49,7 +49,7 @@ class SparsityWatch(keras.callbacks.Callback):
         if self.model.built:
             self._begun = sparsity.supports(self.model)
             self._begun_at = _share_on(self._begun)
-        self._earlier = self._batches = self._steps = 0
+        self._earlier = self._batches = 0
         # with several batches to a step, by optimizers or around them
         self._batches_to_step = max(
             getattr(o, "gradient_accumulation_steps", None) or 1
@@ -61,9 +61,12 @@ class SparsityWatch(keras.callbacks.Callback):
         self._stray: set[str] = set()
         self._said: set[str] = set()
 
+    @property
+    def _steps(self):
+        return self._batches // self._batches_to_step
+
     def on_train_batch_end(self, batch, logs=None):
         self._batches = self._earlier + batch + 1
-        self._steps = self._batches // self._batches_to_step
         is_due = False
         # several steps may be made in one execution
         while self._looks and self._steps >= self._looks[0]:
