@@ -199,6 +199,7 @@ _VGG_ROWS = _table(
     {"learning_rate": 1e-3, "lam": 0.2},
 )
 _CONVNET_AT = _asked_for(_CONVNET_CURVE, "AdaBreg at 2.3 %")
+_CONVNET_AT_10 = _asked_for(_CONVNET_CURVE, "LinBreg at 10 %")
 _RESNET18_AT_5, _VGG16_AT_5 = (
     _all_asked_for(curve, "5 %") for curve in (_RESNET18_CURVE, _VGG16_CURVE)
 )
@@ -549,6 +550,24 @@ EXPERIMENTS = {
             _QUARTER_CURVE,
             note="Each method has the best settings of six trials at 2.3 %, by "
             "validation: search-convnet.",
+        ),
+        Experiment(
+            "decay-convnet",
+            "ConvNet at 10 %: LinBreg's weight decay in 100 epochs",
+            "convnet",
+            (
+                _CONVNET_DENSE,
+                _CONVNET_AT_10,
+                *(
+                    _CONVNET_AT_10.changed(
+                        label=f"LinBreg at 10 %, weight decay {decay:g}",
+                        options={"weight_decay": decay},
+                    )
+                    for decay in (5e-4, 1e-3)
+                ),
+            ),
+            (0, 1, 2),
+            _QUARTER_CURVE,
         ),
         *(
             Experiment(
