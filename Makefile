@@ -13,6 +13,7 @@
 # make coverage    says which lines of keras_bregman no test runs
 # make mutation    breaks the optimizers in every small way; the tests notice
 # make test-lowest runs the core tests on the lowest supported versions
+# make test-newest the same on the newest that the package index has
 #
 # Each sets up its own environment in .venv first, from the package index.
 #
@@ -25,7 +26,6 @@
 PYTHON ?= python3
 VENV ?= .venv
 RELEASE := build/release
-LOWEST := build/lowest
 DATA ?= digits
 ARGS ?=
 BACKENDS ?= tensorflow jax torch
@@ -45,7 +45,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
 .PHONY: demo test test-all fuzz lint docs notebooks bench experiments report \
-	clean dist check-dist coverage mutation test-lowest
+	clean dist check-dist coverage mutation test-lowest \
+	test-newest
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
@@ -101,10 +102,10 @@ check-dist: dist
 mutation: $(test_ready)
 	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py $(ARGS)
 
-test-lowest: $(LOWEST)/.ready
+test-lowest test-newest: test-%: build/%/.ready
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
-		KERAS_BACKEND=$$backend $(LOWEST)/bin/python -m pytest -q -n auto \
+		KERAS_BACKEND=$$backend build/$*/bin/python -m pytest -q -n auto \
 			$(core_tests); \
 	done
 
@@ -112,10 +113,12 @@ $(RELEASE)/bin/twine: requirements/release.txt
 	@$(PYTHON) -m venv $(RELEASE)
 	@$(RELEASE)/bin/python -m pip --disable-pip-version-check install -q -r $<
 
-$(LOWEST)/.ready: setup.py requirements/lowest.txt
-	@$(PYTHON) -m venv --clear $(LOWEST)
-	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install -q \
-		-c requirements/lowest.txt -e '.[$(extras),plot,test]' scikit-learn
+# the newest have no file of versions: `make clean` forgets them
+build/%/.ready: setup.py requirements/lowest.txt
+	@$(PYTHON) -m venv --clear build/$*
+	@build/$*/bin/python -m pip --disable-pip-version-check install -q \
+		$(patsubst %,-c %,$(wildcard requirements/$*.txt)) \
+		-e '.[$(extras),plot,test]' scikit-learn
 	@touch $@
 
 $(VENV)/.ready-demo: setup.py requirements/pins.txt | $(VENV)/bin/python

@@ -553,17 +553,23 @@ EXPERIMENTS = {
         ),
         Experiment(
             "decay-convnet",
-            "ConvNet at 10 %: LinBreg's weight decay in 100 epochs",
+            "ConvNet at 10 %: LinBreg against overfitting in 100 epochs",
             "convnet",
             (
                 _CONVNET_DENSE,
                 _CONVNET_AT_10,
                 *(
                     _CONVNET_AT_10.changed(
-                        label=f"LinBreg at 10 %, weight decay {decay:g}",
+                        label=f"LinBreg at 10 %, {words}",
                         options={"weight_decay": decay},
+                        **changes,
                     )
-                    for decay in (5e-4, 1e-3)
+                    for words, decay, changes in (
+                        ("weight decay 0.0005", 5e-4, {}),
+                        ("weight decay 0.001", 1e-3, {}),
+                        ("decay 0.001, ramp 0.75", 1e-3, {"ramp": 0.75}),
+                        ("decay 0.001, tau 1", 1e-3, {"learning_rate": 1.0}),
+                    )
                 ),
             ),
             (0, 1, 2),

@@ -160,6 +160,12 @@ SPECS = (
         "autopsy-start",
         _curves("val_accuracy", "density", log_density=True),
     ),
+    Spec(
+        "decay-convnet",
+        "ConvNet at 10 %: learned by heart, or not",
+        "decay-convnet",
+        _curves("accuracy", "val_accuracy"),
+    ),
 )
 
 
