@@ -52,7 +52,13 @@ _COLOURS = {
     ("LinBreg", True): GREEN,
     ("AdaBreg", False): RED,
 }
-_DASHES = ("-", (0, (5, 1.6)), (0, (1.2, 1.2)), (0, (6, 1.5, 1.2, 1.5)))
+_DASHES = (
+    "-",
+    (0, (5, 1.6)),
+    (0, (1.2, 1.2)),
+    (0, (6, 1.5, 1.2, 1.5)),
+    (0, (6, 1.5, 1.2, 1.5, 1.2, 1.5)),
+)
 _AXIS_LABELS = {
     "accuracy": "training accuracy in %",
     "val_accuracy": "validation accuracy in %",
