@@ -45,8 +45,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export NO_MKDOCS_2_WARNING ?= 1
 
 .PHONY: demo test test-all fuzz lint docs notebooks bench experiments report \
-	clean dist check-dist coverage mutation test-lowest \
-	test-newest
+	clean dist check-dist coverage mutation test-lowest test-newest
 
 demo: $(VENV)/.ready-demo
 	$(VENV)/bin/python -m experiments demo --data $(DATA) $(ARGS)
