@@ -200,6 +200,16 @@ _VGG_ROWS = _table(
 )
 _CONVNET_AT = _asked_for(_CONVNET_CURVE, "AdaBreg at 2.3 %")
 _CONVNET_AT_10 = _asked_for(_CONVNET_CURVE, "LinBreg at 10 %")
+# The dense twin of LinBreg with tau 1 and decay 0.001: Keras' momentum makes
+# ten times the step of it and leaves the decay as it is.
+_CONVNET_SGD = _CONVNET_DENSE.changed(
+    label="SGD cosine, weight decay 0.01",
+    optimizer="SGD",
+    learning_rate=0.1,
+    momentum=0.9,
+    warmup=0.05,
+    options={"weight_decay": 0.01},
+)
 _RESNET18_AT_5, _VGG16_AT_5 = (
     _all_asked_for(curve, "5 %") for curve in (_RESNET18_CURVE, _VGG16_CURVE)
 )
@@ -286,6 +296,22 @@ _LENET = Recipe(
     epochs=60,
     schedule="cosine",
 )
+_LENET_AT_5 = [m.at(_LENET, 0.05) for m in comparison.LENET_METHODS[:2]]
+
+
+def _decayed(base: Recipe, decays: tuple[float, ...]) -> tuple[Recipe, ...]:
+    """A recipe as it is, and with weight decay."""
+    return (
+        base,
+        *(
+            base.changed(
+                label=f"{base.label}, weight decay {decay:g}",
+                options={"weight_decay": decay},
+            )
+            for decay in decays
+        ),
+    )
+
 
 # --- Small and fast --------------------------------------------------------
 
@@ -531,6 +557,23 @@ EXPERIMENTS = {
             "validation: search-lenet.",
         ),
         Experiment(
+            "decay-lenet",
+            "LeNet-300-100 at 5 %: weight decay against overfitting",
+            "lenet300",
+            (
+                *_decayed(_LENET, (0.3, 1.0)),
+                *_decayed(_LENET_AT_5[0], (0.1, 0.3, 1.0)),
+                _LENET_AT_5[0].changed(
+                    label="AdaBreg at 5 %, weight decay 0.3, tau 0.01",
+                    options={"weight_decay": 0.3},
+                    learning_rate=0.01,
+                ),
+                *_decayed(_LENET_AT_5[1], (3e-4, 1e-3)),
+            ),
+            (0, 1, 2),
+            {"epochs": 10},
+        ),
+        Experiment(
             "curve-mlp",
             "Perceptron 784-200-80-10 on MNIST at densities asked for",
             "mlp",
@@ -557,7 +600,8 @@ EXPERIMENTS = {
             "convnet",
             (
                 _CONVNET_DENSE,
-                _CONVNET_AT_10,
+                _CONVNET_SGD,
+                *_decayed(_CONVNET_AT_10, (5e-4, 1e-3)),
                 *(
                     _CONVNET_AT_10.changed(
                         label=f"LinBreg at 10 %, {words}",
@@ -565,8 +609,6 @@ EXPERIMENTS = {
                         **changes,
                     )
                     for words, decay, changes in (
-                        ("weight decay 0.0005", 5e-4, {}),
-                        ("weight decay 0.001", 1e-3, {}),
                         ("decay 0.001, ramp 0.75", 1e-3, {"ramp": 0.75}),
                         ("decay 0.001, tau 1", 1e-3, {"learning_rate": 1.0}),
                     )
