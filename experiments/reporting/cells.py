@@ -20,6 +20,8 @@ def _at_best(result: dict[str, Any], key: str) -> float:
 # what a result says, as a share
 QUANTITIES = {
     "density": lambda result: result["test"]["density"],
+    # before a peer's last cut, where validation was taken too
+    "val_density": lambda result: _at_best(result, "density"),
     "test_accuracy": lambda result: result["test"]["accuracy"],
     "train_accuracy": lambda result: _at_best(result, "accuracy"),
     "val_accuracy": lambda result: _at_best(result, "val_accuracy"),

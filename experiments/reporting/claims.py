@@ -15,7 +15,6 @@ from experiments.reporting.criteria import (
     DENSE,
     EQUAL,
     FAILED,
-    FAR_DENSITY,
     NEAR_ACCURACY,
     NEAR_DENSITY,
     PARTLY,
@@ -27,8 +26,8 @@ from experiments.reporting.criteria import (
     density,
     failed,
     gap,
+    leads,
     mean,
-    surpasses,
     test,
     val,
 )
@@ -78,6 +77,8 @@ _OURS: dict[str, tuple[Key, ...]] = {
     table: tuple((table, label + _ENDINGS.get(table, "")) for label in _BREGMAN)
     for table in _TABLES
 }
+# with our lambda instead, which not all of these runs have been done with
+_GIVEN = {table: tuple((table, x) for x in _BREGMAN) for table in _ENDINGS}
 # by network: the dense reference, then the Bregman optimizers
 _NETWORKS: dict[str, tuple[Key, ...]] = {
     "perceptron": (_SGD, _LIN, _MOMENTUM, _ADA),
@@ -87,6 +88,7 @@ _NETWORKS: dict[str, tuple[Key, ...]] = {
     },
 }
 _OF_VGGS = tuple(key for table in _VGGS for key in _OURS[table])
+_GIVEN_VGGS = tuple(key for table in _VGGS for key in _GIVEN[table])
 _VGGS_REPORTED = tuple(
     (table, label + AS_REPORTED) for table in _VGGS for label in _BREGMAN
 )
@@ -94,14 +96,18 @@ _VGGS_REPORTED = tuple(
 
 def _sparser(rows: Rows) -> tuple[str, str]:
     sgd, prox, lin = rows[_SGD], rows[_PROX], rows[_LIN]
-    won = [surpasses(lin, other) for other in (sgd, prox)]
+    led = {"SGD": leads(lin, sgd), "ProxGD": leads(lin, prox)}
+    said = ", ".join(
+        f"{name} in {' and '.join(ahead) or 'neither'}"
+        for name, ahead in led.items()
+    )
     sentence = (
         f"With lambda 0.1 LinBreg keeps {density(lin)} of the weights and "
         f"reaches {val(lin)} validation accuracy, "
         f"{gap(lin, sgd)} SGD at {density(sgd)} and "
-        f"{gap(lin, prox)} ProxGD at {density(prox)}."
+        f"{gap(lin, prox)} ProxGD at {density(prox)}: it surpasses {said}."
     )
-    return by_count(sum(won), len(won)), sentence
+    return by_count(sum(map(bool, led.values())), len(led)), sentence
 
 
 def _adabreg(rows: Rows) -> tuple[str, str]:
@@ -158,18 +164,14 @@ def _convnet(rows: Rows) -> tuple[str, str]:
 def _resnet(rows: Rows) -> tuple[str, str]:
     matched = _matched(rows, "table2")
     ada = rows[_OURS["table2"][-1]]
-    over = mean(ada, "density") - PAPER["table2"]["AdaBreg"].density
-    if len(matched) == len(_BREGMAN):
-        outcome = REFUTED
-    else:
-        outcome = CONFIRMED if over > FAR_DENSITY else PARTLY
     sentence = (
-        f"Asked for {100 * (ada.recipe.density or 1):g} % of the weights. "
-        f"{_beside_paper(rows, 'table2')} AdaBreg's density is "
-        f"{abs(over):.1f} points {'above' if over > 0 else 'below'} the "
-        f"paper's, at {test(ada)} test accuracy. {_matches(matched)}"
+        f"Asked for {100 * (ada.recipe.density or 1):g} % of the weights, so "
+        "that it is the accuracy that shows whether it needs more. "
+        f"{_beside_paper(rows, 'table2')} {_matches(matched)}"
     )
-    return outcome, sentence
+    if "AdaBreg" not in matched:
+        return CONFIRMED, sentence
+    return REFUTED if len(matched) == len(_BREGMAN) else PARTLY, sentence
 
 
 def _matched(rows, table):
@@ -203,7 +205,8 @@ def _matches(labels):
 
 
 def _vgg(rows: Rows) -> tuple[str, str]:
-    failing = [key for key in _OF_VGGS if failed(rows[key])]
+    own = [*_OF_VGGS, *_there(rows, _GIVEN_VGGS)]
+    failing = sum(failed(rows[key]) for key in own)
     parts = [
         f"{name} "
         + ", ".join(
@@ -211,36 +214,48 @@ def _vgg(rows: Rows) -> tuple[str, str]:
         )
         for table, name in _VGGS.items()
     ]
-    reported = [rows[key] for key in _VGGS_REPORTED if rows[key].results]
-    there = sum(map(failed, reported))
+    reported = _there(rows, _VGGS_REPORTED)
+    there = sum(failed(rows[key]) for key in reported)
     sentence = (
-        f"With our settings {len(_OF_VGGS) - len(failing)} of {len(_OF_VGGS)} "
-        "rows train (test accuracy at the density asked for, of LinBreg, with "
+        f"With our settings {len(own) - failing} of {len(own)} rows that have "
+        "run train (test accuracy at the density asked for, of LinBreg, with "
         f"momentum, AdaBreg: {'; '.join(parts)}); of the {len(reported)} with "
         f"the report's settings that have run, {there} fail."
     )
-    return by_count(len(failing), len(_OF_VGGS)), sentence
+    return by_count(failing, len(own)), sentence
+
+
+def _there(rows, keys):
+    """Those of some rows that have run."""
+    return [key for key in keys if rows[key].results]
 
 
 def _general(rows: Rows) -> tuple[str, str]:
-    parts, works = [], True
+    parts, beyond, failing, count = [], [], 0, 0
     for name, (reference, *keys) in _NETWORKS.items():
+        keys += _there(rows, _GIVEN.get(reference[0], ()))
+        count += len(keys)
+        failing += sum(failed(rows[key]) for key in keys)
         dense = mean(rows[reference], "test_accuracy")
-        lost = max(dense - mean(rows[k], "test_accuracy") for k in keys)
-        densest = max(mean(rows[k], "density") for k in keys)
-        works &= lost <= USABLE and densest <= DENSE
+        lost = {k: dense - mean(rows[k], "test_accuracy") for k in keys}
+        share = {k: mean(rows[k], "density") for k in keys}
+        beyond += [
+            f"{name} {key[1]}"
+            for key in keys
+            if lost[key] > USABLE or share[key] > DENSE
+        ]
         # plus 0: no "-0.0"
-        parts.append(f"{name} {round(lost, 1) + 0:.1f} at {densest:.1f} %")
-    keys = [key for _, *own in _NETWORKS.values() for key in own]
-    failing = sum(failed(rows[key]) for key in keys)
+        most = round(max(lost.values()), 1) + 0
+        parts.append(f"{name} {most:.1f} at {max(share.values()):.1f} %")
     sentence = (
-        f"{len(keys) - failing} of {len(keys)} rows of Bregman optimizers "
+        f"{count - failing} of {count} rows of Bregman optimizers "
         f"train on the {len(_NETWORKS)} networks. Most points of test accuracy "
         "lost to the dense reference, and largest density: "
         f"{'; '.join(parts)}."
     )
-    if works:
+    if not beyond:
         return REFUTED, sentence
+    sentence += f" Too much for {', '.join(beyond)}."
     return CONFIRMED if failing else PARTLY, sentence
 
 
@@ -300,13 +315,14 @@ CLAIMS = (
         "The Bregman algorithms fail on VGG-16 and VGG-13.",
         _OF_VGGS,
         _vgg,
-        sees=_VGGS_REPORTED,
+        sees=(*_GIVEN_VGGS, *_VGGS_REPORTED),
     ),
     Claim(
         "g",
         "The Bregman algorithms are model-dependent, thus not general.",
         tuple(key for keys in _NETWORKS.values() for key in keys),
         _general,
+        sees=tuple(key for keys in _GIVEN.values() for key in keys),
     ),
     Claim(
         "h",

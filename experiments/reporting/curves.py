@@ -46,6 +46,7 @@ GREY, ORANGE, BLUE, GREEN, RED, PURPLE = (
 )
 _COLOURS = {
     ("SGD", False): GREY,
+    ("SGD", True): GREY,
     ("Adam", False): GREY,
     ("ProxGD", False): ORANGE,
     ("LinBreg", False): BLUE,

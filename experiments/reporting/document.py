@@ -164,6 +164,8 @@ def _tables(experiment, archive, scale):
         yield f"{caption}: no {scale} run yet.", None
     elif tables.is_search(experiment.name):
         yield f"{caption}.", tables.by_validation(rows)
+    elif tables.is_choice(experiment.name):
+        yield f"{caption}.", tables.by_validation(rows, tested=True)
     elif tables.is_curve(experiment.name):
         told = f"{caption}; test accuracy. {experiment.note}".rstrip()
         yield told, tables.by_density(rows)
@@ -173,10 +175,22 @@ def _tables(experiment, archive, scale):
         yield f"{caption}.", tables.build(experiment.name, rows)
 
 
+def _precision(recipes):
+    """Which rows compute in bfloat16, or which do not, if those are fewer."""
+    exact = [r.label for r in recipes if r.precision == "float32"]
+    mixed = [r.label for r in recipes if r.precision != "float32"]
+    if not mixed:
+        return ""
+    if not exact:
+        return "; layers compute in bfloat16"
+    if len(exact) < len(mixed):
+        return f"; layers compute in bfloat16 (not: {'; '.join(exact)})"
+    return f"; layers compute in bfloat16 (only: {'; '.join(mixed)})"
+
+
 def _caption(experiment, scale):
     recipes, _ = experiment.at(scale)
-    mixed = any(recipe.precision != "float32" for recipe in recipes)
-    precision = "; layers compute in bfloat16" if mixed else ""
+    precision = _precision(recipes)
     if scale == "full":
         return f"Full scale{precision}"
     changes = ", ".join(

@@ -12,7 +12,8 @@ CAPTION = (
     "optimizers and regularizers, a sample by seed, that a test notices. Wrong "
     "calls: of every public function with wrong types, shapes, values and file "
     "bytes; broken contracts are crashes, hangs, and messages that name "
-    "neither an argument nor a file."
+    "neither an argument nor a file. What changed after the commit of a line "
+    "is not in it."
 )
 
 
@@ -31,11 +32,14 @@ def build(archive: Archive) -> Table:
         ("Kills by SIGKILL", "soak", "0 differences", _soak),
     ]
     return Table(
-        [("", ("what", "asked", "measured", "result file"))],
+        [("", ("what", "asked", "measured", "commit", "result file"))],
         [
-            [what, asked, describe(result), name_of(archive.bench_file(file))]
+            [
+                *(what, asked, describe(result), result.get("commit", "-")),
+                name_of(archive.bench_file(file)),
+            ]
             if (result := archive.bench(file))
-            else [what, asked, "not measured yet", "-"]
+            else [what, asked, "not measured yet", "-", "-"]
             for what, file, asked, describe in found
         ],
         "-",

@@ -76,18 +76,28 @@ def is_search(name: str) -> bool:
     return name.startswith(("search-", "ablation-"))
 
 
-def by_validation(rows: list[Row]) -> Table:
-    """Rows to choose from: no test figures."""
-    quantities = ("density", "val_accuracy", "train_accuracy")
+def is_choice(name: str) -> bool:
+    """Whether a few of an experiment's rows are trained to be compared."""
+    return name.startswith("decay-")
+
+
+def by_validation(rows: list[Row], tested: bool = False) -> Table:
+    """Rows to choose from: test figures only if what is chosen is known."""
+    columns = {
+        "val_density": "N_total",
+        "val_accuracy": "validation",
+        **({"test_accuracy": "test"} if tested else {}),
+        "train_accuracy": "train",
+    }
     missing = _no_run(rows[0].scale)
     return Table(
-        [("", ("recipe", "tau", "N_total", "validation", "train", "n"))],
+        [("", ("recipe", "tau", *columns.values(), "n"))],
         [
             [
                 *settings(row)[:2],
                 *(
                     str(row.cell(quantity)) if row.results else missing
-                    for quantity in quantities
+                    for quantity in columns
                 ),
                 row.runs,
             ]
