@@ -69,10 +69,8 @@ def steps(
         `loss` and `accuracy`, and `density`.
     """
     model = recipe.build_model(dataset, seed)
-    n = recipe.examples  # None is all
     stream = batches(
-        dataset.x_train[:n],
-        dataset.y_train[:n],
+        *recipe.training_data(dataset),
         recipe.batch_size,
         seed,
         recipe.augment,

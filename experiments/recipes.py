@@ -9,6 +9,8 @@ import types
 import typing
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from experiments.data import NAMES, Dataset
 from experiments.stream import steps_per_epoch
 
@@ -228,9 +230,14 @@ class Recipe:
             for path, how in self.groups.items()
         }
 
+    def training_data(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels, the first `examples` or all there are."""
+        n = self.examples
+        return dataset.x_train[:n], dataset.y_train[:n]
+
     def steps_per_epoch(self, dataset: Dataset) -> int:
-        examples = len(dataset.x_train[: self.examples])  # or all there are
-        return steps_per_epoch(examples, self.batch_size)
+        images, _ = self.training_data(dataset)
+        return steps_per_epoch(len(images), self.batch_size)
 
     def callbacks(self, seed: int = 0) -> list[keras.callbacks.Callback]:
         """What steers a training: the density, and tau on a plateau."""

@@ -70,8 +70,7 @@ def train(
     )
     saver.restore(model)
     of = recipe.steering.get("of", "kernels")
-    n = recipe.examples  # None is all
-    x, y = dataset.x_train[:n], dataset.y_train[:n]
+    x, y = recipe.training_data(dataset)
     if saver.epochs_done < recipe.epochs:
         callbacks = [
             kb.callbacks.SparsityLogger(of=of),

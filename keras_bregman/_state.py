@@ -18,7 +18,7 @@ def states_of(layer) -> list[keras.Variable]:
 
 
 def remembered(model) -> list[keras.Variable]:
-    """Everything that a call may change."""
+    """What a call may change; in training mode a kernel too, if normalized."""
     layers = model._flatten_layers()
     states = [state for layer in layers for state in states_of(layer)]
     return [*model.non_trainable_variables, *states]

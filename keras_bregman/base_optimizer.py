@@ -35,6 +35,13 @@ from keras_bregman._table import table
 from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import numbered, path_of
 
+_INTERVALS = {
+    "weight_decay": "[0, inf)",
+    "clipnorm": "(0, inf)",
+    "clipvalue": "(0, inf)",
+    "global_clipnorm": "(0, inf)",
+    "ema_momentum": "[0, 1]",
+}
 # the `initial_density` of an optimizer that no `TargetDensity` has steered
 NOT_BEGUN = -1.0
 
@@ -79,8 +86,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate, regularizer, **kwargs):
         if not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate)
-        if kwargs.get("weight_decay") is not None:
-            check_number("weight_decay", kwargs["weight_decay"])
+        # of which Keras lets pass what would do nothing, or make all NaN
+        for name, interval in _INTERVALS.items():
+            if kwargs.get(name) is not None:
+                check_number(name, kwargs[name], interval)
         super().__init__(learning_rate=learning_rate, **kwargs)
         if isinstance(regularizer, Mapping):
             regularizer = {
@@ -212,15 +221,18 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             if frozen:
                 off = ops.equal(theta, 0)
                 direction = ops.where(off, 0.0, direction)
-            theta, moved = self._move(
+            moved_to, moved = self._move(
                 theta, direction, learning_rate, now, *dual
             )
             if frozen:
+                if shrink.regularizer.constrains:  # it would never move again
+                    off = ops.equal(moved_to, 0)
+                    moved_to = ops.where(off, theta, moved_to)
                 moved = [
                     ops.where(off, old, new)
                     for old, new in zip(dual, moved, strict=True)
                 ]
-            return theta, *moved, *slots
+            return moved_to, *moved, *slots
 
         return update
 
@@ -466,6 +478,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             )
 
     def _update_model_variables_moving_average(self, trainable_variables):
+        if self.use_ema:
+            for variable, average in zip(
+                trainable_variables,
+                self._model_variables_moving_average,
+                strict=True,
+            ):
+                if average is not None:
+                    average.assign(_healed(average, variable))
         super()._update_model_variables_moving_average(trainable_variables)
         for variable, average, shrink in zip(
             trainable_variables,
@@ -483,7 +503,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             return
         index = self._get_variable_index(variable)
         average = self._model_variables_moving_average[index]
-        value = ops.convert_to_tensor(average)
+        value = _healed(average, theta)
         value = ops.where(ops.equal(value, 0), theta, value)
         average.assign(ops.where(ops.equal(theta, 0), 0.0, value))
 
@@ -577,6 +597,12 @@ def _finite(x):
         return ops.nan_to_num(x, nan=0.0, posinf=0.0, neginf=0.0)
     # where steps are traced, this is a fifth as many operations
     return ops.where(ops.isfinite(x), x, ops.zeros_like(x))
+
+
+def _healed(average, variable):
+    """A moving average, begun anew where a step has made it NaN or infinite."""
+    average, variable = map(ops.convert_to_tensor, (average, variable))
+    return ops.where(ops.isfinite(average), average, variable)
 
 
 def check_finite(variables) -> None:

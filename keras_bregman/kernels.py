@@ -18,8 +18,9 @@ import keras
 from keras_bregman._checks import check_layer
 
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
-_ATTENTION_INPUT = re.compile(r"(^|/)(query|key|value)/kernel$")
-_ATTENTION_OUTPUT = re.compile(r"(^|/)attention_output/kernel$")
+# always within a layer of attention
+_ATTENTION_INPUT = re.compile(r"/(query|key|value)/kernel$")
+_ATTENTION_OUTPUT = re.compile(r"/attention_output/kernel$")
 _DEPTHWISE = re.compile(r"depthwise|(^|[/_])dw(conv)?(\d|_|/|$)|dwconv")
 # modes of Keras' quantization
 _PACKED = ("int4", "gptq", "awq")

@@ -35,23 +35,38 @@ _GROUPS = ("unit", "input", "kernel")
 class Regularizer:
     """A convex, positively homogeneous function J of one kernel.
 
-    Subclasses give `value`, `prox`, `project` and `critical`. `x` and `v` are
-    float tensors or arrays of one kernel's shape; all results are tensors of
-    it but `value`, which is a scalar. Dtypes are kept.
+    Subclasses give `value`, `prox`, `project` and `critical`, and with an
+    `__init__` of their own `get_config`, by which they are compared. `x` and
+    `v` are float tensors or arrays of one kernel's shape; all results are
+    tensors of it but `value`, which is a scalar. Dtypes are kept.
 
     Args:
         lam: Strength lambda, a finite float, 0 or greater. Every method takes
             another one as `lam`, a float or a scalar tensor of `x`'s dtype:
             this is how an optimizer keeps it in a variable. The l1 norms also
             take a tensor of `x`'s shape, with a strength for every entry.
+
+    Raises:
+        TypeError: For a subclass with an `__init__` and no `get_config`.
     """
 
     min_rank = 0
     # of a sum over entries several kernels may come as one vector, with a
     # strength for every entry
     separable = False
+    # whether prox_J may be 0 where x is not, even without a strength
+    constrains = False
 
     def __init__(self, lam: float):
+        for cls in type(self).__mro__:
+            if "get_config" in vars(cls):
+                break
+            if "__init__" in vars(cls):
+                raise TypeError(
+                    f"{cls.__name__} takes arguments of its own and must have "
+                    "a `get_config` that gives them by name, with `lam`: "
+                    "regularizers are compared and saved by it."
+                )
         self.lam = check_number("lam", lam)
 
     def value(self, x, lam=None, layout: Layout | None = None):
@@ -138,7 +153,8 @@ class L1(Regularizer):
 class NonNegativeL1(Regularizer):
     """J(x) = lam sum_i x_i for x >= 0, infinite elsewhere.
 
-    Single weights become 0, and none is negative after a step. P is
+    Single weights become 0, and none is negative after a step; on a frozen
+    support one that would be stays where it is. P is
     (-inf, lam] in every entry. A negative entry lies outside J's domain, where
     no subgradient exists; `project` answers -lam there, the l1 norm's, as the
     authors' code does for weights that were initialized negative.
@@ -148,6 +164,7 @@ class NonNegativeL1(Regularizer):
     """
 
     separable = True
+    constrains = True
 
     def value(self, x, lam=None, layout=None):
         x, lam = self._taken(x, lam)
@@ -189,9 +206,11 @@ class GroupLasso(Regularizer):
             channel; `"kernel"`, the spatial kernel between one input and one
             output channel (a single weight in a dense kernel). Or a tuple of
             the axes along which a group runs, each once; `()` makes every
-            weight a group of its own. Name the axes of an `EinsumDense`, and
-            of depthwise and transposed convolutions without `depthwise` or
-            `transpose` in the layer's name, by which an optimizer knows them.
+            weight a group of its own. Name the axes of an `EinsumDense`, of
+            depthwise and transposed convolutions without `depthwise` or
+            `transpose` in the layer's name, by which an optimizer knows them,
+            and of a `Conv1D` that is called `query`, `key`, `value` or
+            `attention_output` within another layer, as parts of attention are.
 
     Raises:
         ValueError: For an argument out of range; on use, for axes that the
@@ -390,7 +409,9 @@ def _norm(x, axes):
 
 
 def _group_threshold(x, axes, threshold):
-    return x * ops.relu(1 - _divide(threshold, _norm(x, axes)))
+    norm = _norm(x, axes)  # 0 too where all squares are too small for a number
+    left = 1 - _divide(threshold, norm)
+    return x * ops.where(norm >= threshold, left, ops.zeros_like(left))
 
 
 def _inside(v, excess, axes):

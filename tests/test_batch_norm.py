@@ -122,6 +122,49 @@ def test_averages_are_those_of_the_last_weights(given, validates):
     assert norm.momentum == 0.999
 
 
+def test_averages_are_those_of_averaged_weights():
+    model = _without_dropout()
+    optimizer = kb.LinBreg(0.3, 0.05, use_ema=True, ema_momentum=0.9)
+    model.compile(optimizer, "mse")
+    x, y = data(15)
+    last = []
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            last[:] = [array(self.model.get_layer("hidden").kernel)]
+
+    callback = PreciseBatchNorm(x, batches=3, batch_size=5)
+    train(model, 3, (x, y), callbacks=[callback, Keep()])
+    moved = array(model.get_layer("hidden").kernel) - last[0]
+    assert np.abs(moved).max() > 1e-3
+    norm = model.get_layer("norm")
+    mean, variance = _means(model, x, 5, 3)
+    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
+    np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
+
+
+def test_a_kernel_that_a_call_normalizes_is_put_back():
+    def trained(*callbacks):
+        keras.utils.set_random_seed(0)
+        inner = layers.Dense(8, kernel_initializer="ones", name="hidden")
+        model = keras.Sequential(
+            [
+                keras.Input((6,)),
+                layers.SpectralNormalization(inner),
+                layers.BatchNormalization(),
+                layers.Dense(2),
+            ]
+        )
+        model.compile(kb.LinBreg(0.0, 0.05), "mse")
+        train(model, 1, (x, y), callbacks=callbacks)
+        return array(inner.kernel)
+
+    x, y = data(10)
+    first = trained()
+    np.testing.assert_array_equal(first, trained(PreciseBatchNorm(x)))
+    assert first.max() < 1
+
+
 def test_validation_sees_them():
     model = _without_dropout(momentum=0.999)
     x, y = data(10)

@@ -50,6 +50,8 @@ CALLS = {
     "momentum": (lambda x: kb.LinBreg(momentum=x), ()),
     "nesterov": (lambda x: kb.LinBreg(momentum=0.9, nesterov=x), (HUGE,)),
     "weight_decay": (lambda x: kb.ProxGD(weight_decay=x), (None,)),
+    "clipnorm": (lambda x: kb.ProxGD(clipnorm=x), (None,)),
+    "ema_momentum": (lambda x: kb.LinBreg(ema_momentum=x), (None,)),
     "beta_1": (lambda x: kb.AdaBreg(beta_1=x), ()),
     "epsilon": (lambda x: kb.AdaBreg(epsilon=x), ()),
     "variables": (lambda x: kb.LinBreg().build(x), (ODD[6],)),

@@ -248,6 +248,24 @@ def test_a_gradient_that_is_not_finite(make, way):
         assert losses[-1] < losses[0]
 
 
+@every_way
+def test_a_moving_average_that_is_not_finite(way):
+    optimizer = kb.LinBreg(RATE, LAM, use_ema=True, ema_momentum=0.9)
+    model = compiled(optimizer, way)
+    good = model.get_weights()
+    x, y = data()
+    poisoned = x.copy()
+    poisoned[0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match="heals"):
+        train(model, 1, (poisoned, y))
+    model.set_weights(good)
+    assert np.isfinite(train(model, 3).history["loss"]).all()
+    for path, average in state(optimizer, "_average").items():
+        assert np.isfinite(average).all(), path
+    for average, last in zip(model.get_weights(), good, strict=True):
+        assert 0 < np.abs(average - last).max() < 1
+
+
 @every_optimizer
 def test_a_state_that_is_not_finite_counts_as_none(make):
     found = []

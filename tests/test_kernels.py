@@ -244,6 +244,9 @@ def test_layout_from_the_path(name):
         ("hardware_dwell/kernel", (3, 3, 8, 4), "ssio"),
         ("dw/dense/kernel", (8, 4), "io"),
         ("query/kernel", (8, 4), "io"),
+        # a convolution: what attention consists of is within it
+        ("query/kernel", (1, 8, 4), "sio"),
+        ("attention_output/kernel", (3, 8, 4), "sio"),
         # a layer inside a block or model called after what else is in it
         ("depthwise_separable/conv_pw/kernel", (1, 1, 8, 4), "ssio"),
         ("depthwise_separable/conv_dw/kernel", (3, 3, 8, 1), "ssbo"),

@@ -564,6 +564,10 @@ class TestBadArguments:
             *_bad(kb.AdaBreg, "beta_2", (1.0, *NUMBERS)),
             *_bad(kb.AdaBreg, "epsilon", (0.0, 1e-38, *NUMBERS)),
             *_bad(kb.ProxGD, "weight_decay", NUMBERS[:4]),
+            *_bad(kb.ProxGD, "clipnorm", (0.0, *NUMBERS[:4])),
+            *_bad(kb.LinBreg, "clipvalue", (0.0, *NUMBERS[:4])),
+            *_bad(kb.AdaBreg, "global_clipnorm", (0.0, *NUMBERS[:4])),
+            *_bad(kb.LinBreg, "ema_momentum", (1.1, *NUMBERS[:4])),
         ],
     )
     def test_names_argument_and_value(self, make, name, value):

@@ -738,3 +738,31 @@ def test_axes_that_a_matrix_does_not_have(groups):
     x = to_tensor(np.ones((2, 3), "float32"))
     with pytest.raises(ValueError, match="`groups` must name axes"):
         regularizers.GroupLasso(1.0, groups).prox(x)
+
+
+@pytest.mark.parametrize("alpha", (0.0, 0.5))
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_a_group_is_0_where_the_squares_of_its_entries_are(dtype, alpha):
+    small = {"float32": 1e-24, "float64": 1e-170}[dtype]
+    x = np.full((4, 3), small, dtype)
+    regularizer = SparseGroupLasso(0.1, alpha=alpha)
+    np.testing.assert_array_equal(to_numpy(regularizer.prox(x)), 0)
+    np.testing.assert_array_equal(to_numpy(regularizer.critical(x)), 0)
+    # and nothing is, without a strength
+    np.testing.assert_array_equal(to_numpy(regularizer.prox(x, lam=0.0)), x)
+
+
+def test_arguments_of_its_own_need_a_config():
+    class Scaled(L1):
+        def __init__(self, lam, by):
+            super().__init__(lam)
+            self.by = by
+
+    with pytest.raises(TypeError, match=r"Scaled takes .*a `get_config` that"):
+        Scaled(0.1, 2)
+
+    class Told(Scaled):
+        def get_config(self):
+            return {**super().get_config(), "by": self.by}
+
+    assert Told(0.1, 2) != Told(0.1, 3)

@@ -673,6 +673,52 @@ def test_groups_are_met_to_within_one():
     assert abs(kb.density(model) - 0.5) <= largest / size
 
 
+def test_groups_that_do_not_divide_the_density(tmp_path):
+    """Whole ones are as near as they come, for the end and for a resumed fit.
+
+    Of 32 units of 64 weights 614 weights are to be on.
+    """
+    units = kb.regularizers.GroupLasso(1e-3, "unit")
+
+    def made():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential(
+            [
+                keras.Input((8, 8, 1)),
+                keras.layers.Rescaling(1 / 16),
+                keras.layers.Flatten(),
+                keras.layers.Dense(32, "relu"),
+                keras.layers.Dense(24, "relu"),
+                keras.layers.Dense(10),
+            ]
+        )
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(kb.AdaBreg(0.003, units), loss)
+        return model
+
+    class Keep(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 6:
+                self.model.save(tmp_path / "model.keras")
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            frozen.append(self.model.optimizer.support_is_frozen)
+
+    frozen = []
+    target = TargetDensity(0.3, distribution="uniform", ramp=0.3, freeze=0.5)
+    whole = made()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        fit(whole, [target, Keep()], epochs=10)
+        resumed = keras.models.load_model(tmp_path / "model.keras")
+        fit(resumed, [target, Look()], epochs=10, initial_epoch=7)
+    assert abs(kb.density(whole) - 0.3) > 0.02 * 0.3
+    assert frozen == [True] * 3
+    for one, other in zip(whole.weights, resumed.weights, strict=True):
+        np.testing.assert_array_equal(array(one), array(other))
+
+
 class TestOfWhatIsRegularized:
     @pytest.mark.once
     def test_scales_of_batch_normalization_take_channels_with_them(self):
@@ -924,3 +970,23 @@ def test_allocation(shapes, share, distribution):
     # rounding moves a count by a half
     least = min(map(weight, shapes))
     assert max(ratios, default=0) - min(ratios, default=0) <= 1 / least
+
+
+def test_weights_that_may_not_be_negative_stay_where_they_are_held():
+    """Those that a step would make 0 would never come back."""
+    kernel = keras.Variable(np.array([[0.3, 0.5, 0.0, 0.2]]), name="kernel")
+    optimizer = kb.LinBreg(0.1, kb.regularizers.NonNegativeL1(0.1))
+    optimizer.build([kernel])
+    optimizer.freeze_support()
+    gradient = keras.ops.array([[2.0, -1.0, 1.0, 1.0]])
+    for expected in ([0.1, 0.6, 0, 0.1], [0.1, 0.7, 0, 0.1]):
+        optimizer.apply([gradient], [kernel])
+        np.testing.assert_allclose(array(kernel), [expected], atol=1e-6)
+    optimizer.apply([-gradient], [kernel])  # and go on from there
+    np.testing.assert_allclose(array(kernel), [[0.3, 0.6, 0, 0.2]], atol=1e-6)
+
+    model = perceptron(kb.AdaBreg(0.01, kb.regularizers.NonNegativeL1(1.0)))
+    logger = SparsityLogger()
+    target = TargetDensity(0.1, ramp=0.3, freeze=0.6)
+    density = fit(model, [target, logger], epochs=10).history["density"]
+    assert density[-6:] == pytest.approx([0.1] * 6, rel=1e-3)

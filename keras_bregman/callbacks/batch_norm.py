@@ -10,6 +10,7 @@ import keras
 
 from keras_bregman._checks import check_all, check_integer, shown
 from keras_bregman._state import remembered, restored
+from keras_bregman._wrappers import inner_optimizers
 
 
 class PreciseBatchNorm(keras.callbacks.Callback):
@@ -27,7 +28,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     (over all calls, where a layer is called more than once for a batch; with
     `renorm` the deviation is averaged in place of the variance, as Keras does)
-    before each validation in `fit` and at the end of each epoch without one.
+    before each validation in `fit`, at the end of each epoch without one, and
+    when an optimizer's `use_ema` has replaced the weights by their averages.
     So validation, what is saved at the end of an epoch, and the trained network
     all have averages of their own weights. Training itself is what it would be
     without: batches are normalized by their own statistics there, and every
@@ -104,12 +106,19 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         if not self._is_precise:
             self._refresh()
 
+    def on_train_end(self, logs=None):
+        # the weights have just been replaced by their moving averages
+        optimizers = inner_optimizers(self.model.optimizer)
+        if any(getattr(o, "use_ema", False) for o in optimizers):
+            self._refresh()
+
     def _refresh(self):
         self._is_precise = True
         layers = _layers(self.model)
         averages = [v for layer in layers for v in _averages(layer)]
         ids = set(map(id, averages))
-        others = [v for v in remembered(self.model) if id(v) not in ids]
+        kept = [*self.model.trainable_variables, *remembered(self.model)]
+        others = [v for v in kept if id(v) not in ids]
         for average in averages:  # as infinity times 0 is none
             value = keras.ops.convert_to_tensor(average)
             good = keras.ops.isfinite(value)

@@ -317,7 +317,7 @@ class TargetDensity(keras.callbacks.Callback):
     def _is_reached(self):
         """Whether the model has the density that it is to end with."""
         return bool(self._controlled()) and all(
-            abs(on - scope.wanted) <= _TOLERANCE * scope.wanted
+            abs(on - scope.wanted) <= scope.tolerance
             for scope, on in _nonzero(self._scopes(self.density))
         )
 
@@ -393,6 +393,11 @@ class _Scope(NamedTuple):
     def group_size(self):
         """Weights in a group, of the largest ones."""
         return max(c.entry.shrink.group_size for c in self.controlled)
+
+    @property
+    def tolerance(self):
+        """How many weights more or less will do; groups come whole."""
+        return max(_TOLERANCE * self.wanted, self.group_size - 1)
 
 
 def _nonzero(scopes):
