@@ -17,6 +17,11 @@ def states_of(layer) -> list[keras.Variable]:
     return [state for state in states if isinstance(state, keras.Variable)]
 
 
+def seeds_of(layer) -> list[keras.Variable]:
+    """The states of a layer's own generators of random numbers."""
+    return [generator.state for generator in layer._seed_generators]
+
+
 def remembered(model) -> list[keras.Variable]:
     """What a call may change; in training mode a kernel too, if normalized."""
     layers = model._flatten_layers()

@@ -85,6 +85,7 @@ def _parser():
         metavar="N",
         help="keep dead channels up to a multiple of N, as runtimes like 8",
     )
+    _add_samples(compact, "on which the two models are compared")
     export = add(
         "export",
         _export,
@@ -97,13 +98,31 @@ def _parser():
         default="float32",
         help="of the weights in a .tflite file",
     )
-    export.add_argument(
+    _add_samples(export, "by which int8 is calibrated")
+    return parser
+
+
+def _add_samples(command, purpose):
+    command.add_argument(
         "--samples",
         type=pathlib.Path,
         metavar="NPY",
-        help="a .npy file with a batch of inputs, by which int8 is calibrated",
+        help=f"a .npy file with a batch of inputs, {purpose}",
     )
-    return parser
+
+
+def _samples(options):
+    import numpy as np
+
+    if options.samples is None:
+        return None
+    try:
+        return np.load(options.samples, allow_pickle=False)
+    except (EOFError, ValueError) as error:
+        raise ValueError(
+            f"'{options.samples}' cannot be read as an array: {error}. Write "
+            "it by `numpy.save`."
+        ) from error
 
 
 def _inspect(options):
@@ -111,7 +130,17 @@ def _inspect(options):
     from keras_bregman._table import table
 
     model = _load(options.file)
-    total = sparsity.total(sparsity.count(model))
+    try:
+        total = sparsity.total(sparsity.count(model))
+    except ValueError as error:  # as of a model without kernels
+        counts = [("zeros", str(error))]
+    else:
+        counts = [
+            ("kernel entries", f"{total.size:,}"),
+            ("not 0", f"{total.nonzero:,} ({total.density:.2%})"),
+            ("dead units", f"{total.dead_units:,} of {total.units:,}"),
+            *_flops(model),
+        ]
     size = options.file.stat().st_size
     parameters = model.count_params()
     rows = [
@@ -120,10 +149,7 @@ def _inspect(options):
         ("outputs", _shapes(model.outputs)),
         ("layers", len(model.layers)),
         ("parameters", f"{parameters:,}"),
-        ("kernel entries", f"{total.size:,}"),
-        ("not 0", f"{total.nonzero:,} ({total.density:.2%})"),
-        ("dead units", f"{total.dead_units:,} of {total.units:,}"),
-        *_flops(model),
+        *counts,
         ("file", f"{size:,} bytes, {size / max(1, parameters):.2f} a weight"),
     ]
     print(table(("", str(options.file)), rows))
@@ -149,8 +175,9 @@ def _compact(options):
     import keras_bregman as kb
     from keras_bregman._files import replacing
 
+    samples = _samples(options)
     small, report = kb.compact(
-        _load(options.file), True, multiple_of=options.multiple_of
+        _load(options.file), True, samples, options.multiple_of
     )
     before = options.file.stat().st_size  # it may be replaced
     if options.out.suffix == ".keras":
@@ -165,12 +192,10 @@ def _compact(options):
 
 
 def _export(options):
-    import numpy as np
-
     import keras_bregman as kb
 
     kind = _FORMATS.get(options.out.suffix, "saved_model")
-    samples = options.samples and np.load(options.samples, allow_pickle=False)
+    samples = _samples(options)
     difference = kb.export(
         _load(options.file), options.out, kind, options.precision, samples
     )

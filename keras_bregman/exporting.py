@@ -176,9 +176,10 @@ def _computing(model, format):
 def _suits(path, format):
     if format == "saved_model":  # nothing else of the user's is replaced
         parts = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
-        return not path.exists() or (
-            path.is_dir() and {f.name for f in path.iterdir()} <= parts
-        )
+        if not path.is_dir():
+            return not path.exists()
+        found = {f.name for f in path.iterdir()}
+        return not found or "saved_model.pb" in found <= parts
     return path.suffix == {"litert": ".tflite", "onnx": ".onnx"}[format]
 
 
@@ -257,7 +258,7 @@ def _litert(model, path, precision, samples):
         # float16 and sparse at once gives NaN in LiteRT 2.3
         ways = [{}, {"optimizations": [kinds.EXPERIMENTAL_SPARSITY]}]
     elif precision == "int8":
-        ways[0]["representative_dataset"] = lambda: _one_by_one(samples)
+        ways[0]["representative_dataset"] = lambda: _one_by_one(model, samples)
     contents = []
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "saved"
@@ -279,10 +280,15 @@ def _litert(model, path, precision, samples):
     write_whole(path, min(contents, key=len))
 
 
-def _one_by_one(samples):
+def _one_by_one(model, samples):
+    """By name: a SavedModel has its inputs in the order of their names."""
     arrays = keras.tree.flatten(samples)
+    names = _names(model)
     for i in range(len(arrays[0])):
-        yield [array[i : i + 1] for array in arrays]
+        yield {
+            name: array[i : i + 1]
+            for name, array in zip(names, arrays, strict=True)
+        }
 
 
 def _difference(model, path, format, precision, samples):

@@ -156,6 +156,10 @@ _KERNEL_ATTRIBUTES = (
     "depthwise_kernel",
     "pointwise_kernel",
 )
+_ATTENTION = (
+    keras.layers.MultiHeadAttention,
+    keras.layers.GroupQueryAttention,
+)
 _DEPTHWISE_LAYERS = (
     keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
@@ -175,9 +179,24 @@ def is_packed(layer) -> bool:
     return getattr(layer, "quantization_mode", None) in _PACKED
 
 
-def is_float8(layer) -> bool:
-    """Whether a layer is quantized so that its config has weights reordered."""
-    return getattr(layer, "quantization_mode", None) == "float8"
+def is_reparameterized(layer) -> bool:
+    """Whether a layer or a part of it is quantized, or has LoRA."""
+    return any(
+        getattr(part, "quantization_mode", None)
+        or getattr(part, "lora_enabled", False)
+        for part in layer._flatten_layers()
+    )
+
+
+def is_told_by_config(layer) -> bool:
+    """Whether Keras makes the same weights of a layer's `get_config`.
+
+    Not in float8, where it has them in another order, and not of attention
+    whose parts were quantized or given LoRA.
+    """
+    if isinstance(layer, _ATTENTION):
+        return not is_reparameterized(layer)
+    return getattr(layer, "quantization_mode", None) != "float8"
 
 
 def refuse_packed(layer) -> None:

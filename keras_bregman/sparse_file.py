@@ -35,10 +35,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from keras_bregman._checks import check_all, check_path
+from keras_bregman._checks import check_all, check_path, shown
 from keras_bregman._files import write_whole
-from keras_bregman.kernels import is_float8
+from keras_bregman.kernels import is_told_by_config
 
 MAGIC = b"KBSPARSE"
 _VERSION = 1
@@ -116,7 +117,8 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
     Raises:
         ValueError: If the file is none of this kind, of a newer version,
             truncated or damaged, has no architecture and `model` is not given,
-            or does not fit `model`. The model is then as it was.
+            or does not fit `model`, of whose `Discretization` the boundaries
+            count as well. The model is then as it was.
         OSError: If the file cannot be read.
     """
     check_all(
@@ -136,6 +138,8 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
                 "serialized. Pass a freshly built one as `model`."
             )
         model = _model(path, header["config"])
+    elif header["config"] is not None:
+        _check_boundaries(path, model, json.loads(header["config"]))
     weights, entries = model.weights, header["weights"]
     _check_fits(path, weights, entries)
     arrays = []
@@ -158,7 +162,8 @@ def _is_built(model):
 
 def _model(path, config):
     try:
-        model = keras.models.model_from_json(config)
+        with ObjectSharingScope():
+            model = keras.models.model_from_json(config)
     except Exception as error:
         raise ValueError(
             f"The architecture in '{path}' cannot be made: {error}\nIf it has "
@@ -173,25 +178,32 @@ def _model(path, config):
 def _config(model):
     """The architecture as JSON, without losses and metrics, if there is one.
 
-    None for layers in float8, whose weights Keras makes in another order from
-    it than by `quantize`.
+    None for layers that Keras makes other weights of.
     """
-    if any(is_float8(layer) for layer in model._flatten_layers()):
+    if not all(map(is_told_by_config, model._flatten_layers())):
         return None
     try:
-        config = json.loads(model.to_json())
+        with ObjectSharingScope():  # or layers in two places would be two
+            config = json.loads(model.to_json())
     except Exception:  # layers of one's own have many ways to fail
         return None
-    return json.dumps(_uncompiled(config))
+    return json.dumps(_stored(config, {}))
 
 
-def _uncompiled(config):
+def _stored(config, numbers):
+    """What is kept of a config, shared objects numbered in their order."""
     if isinstance(config, list):
-        return [_uncompiled(item) for item in config]
+        return [_stored(item, numbers) for item in config]
     if not isinstance(config, dict):
         return config
-    kept = config.keys() - {"compile_config"}
-    return {k: _uncompiled(v) for k, v in config.items() if k in kept}
+    kept = {
+        k: _stored(v, numbers)
+        for k, v in config.items()
+        if k != "compile_config"
+    }
+    if (shared := kept.get("shared_object_id")) is not None:  # an address
+        kept["shared_object_id"] = numbers.setdefault(shared, len(numbers) + 1)
+    return kept
 
 
 def _encode(weight, values):
@@ -332,6 +344,35 @@ def _check_fits(path, weights, entries):
             f"'{path}' does not fit the model: it holds {len(entries)} "
             f"weights, the model has {len(weights)}."
         )
+
+
+def _check_boundaries(path, model, config):
+    """Those of a `Discretization` are no weight, and decide as much as one."""
+    layers = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.Discretization)
+    ]
+    for layer, wanted in zip(layers, _boundaries(config), strict=False):
+        found = layer.get_config()["bin_boundaries"]
+        if not np.array_equal(found or [], wanted or []):
+            raise ValueError(
+                f"'{path}' does not fit the model: layer '{layer.name}' of "
+                f"the model has bin_boundaries={shown(found)}, that of the "
+                f"file {shown(wanted)}. They are no weight: give them to the "
+                "layer, or load without `model`."
+            )
+
+
+def _boundaries(config):
+    """Those of every `Discretization` in an architecture, in order."""
+    if isinstance(config, list):
+        return [b for item in config for b in _boundaries(item)]
+    if not isinstance(config, dict):
+        return []
+    if config.get("class_name") == "Discretization":
+        return [config["config"]["bin_boundaries"]]
+    return [b for value in config.values() for b in _boundaries(value)]
 
 
 def _decode(path, entry, data):

@@ -191,3 +191,43 @@ def start_soon(monkeypatch):
     """Processes take JAX where it is, which is imported soonest."""
     if importlib.util.find_spec("jax"):
         monkeypatch.setenv("KERAS_BACKEND", "jax")
+
+
+@keras.saving.register_keras_serializable("keras_bregman tests")
+class Tied(keras.layers.Layer):
+    """Scores by the table of an embedding, as language models have them."""
+
+    def __init__(self, embedding, **kwargs):
+        super().__init__(**kwargs)
+        self.embedding = embedding
+
+    def call(self, x):
+        table = self.embedding.embeddings
+        return keras.ops.matmul(x, keras.ops.transpose(table))
+
+    def get_config(self):
+        embedding = keras.saving.serialize_keras_object(self.embedding)
+        return {**super().get_config(), "embedding": embedding}
+
+    @classmethod
+    def from_config(cls, config):
+        config = dict(config)
+        embedding = keras.saving.deserialize_keras_object(config["embedding"])
+        return cls(**{**config, "embedding": embedding})
+
+
+def tied(kind):
+    """A model two of whose layers have weights in common.
+
+    Args:
+        kind: `"embedding"`, or `"wrapper"`: a layer, and another around it.
+    """
+    if kind == "wrapper":
+        dense = keras.layers.Dense(4)
+        x = keras.Input((5, 4))
+        y = keras.layers.Dense(4, "relu", name="own")(x)
+        return keras.Model(x, keras.layers.TimeDistributed(dense)(dense(y)))
+    x = keras.Input((5,), dtype="int32")
+    table = keras.layers.Embedding(30, 6)
+    y = keras.layers.Dense(8, "relu", name="own")(table(x))
+    return keras.Model(x, Tied(table)(keras.layers.Dense(6)(y)))

@@ -113,6 +113,29 @@ def test_export_works_from_any_backend(file, tmp_path):
     assert "litert" in said
 
 
+def test_compact_takes_samples(tmp_path, capsys):
+    x = keras.Input((None, 1))
+    y = keras.layers.Conv1D(4, 40)(x)
+    keras.Model(x, layers.GlobalMaxPooling1D()(y)).save(tmp_path / "m.keras")
+    files = [str(tmp_path / name) for name in ("m.keras", "small.keras")]
+    assert main(["compact", *files]) == 1
+    assert "as `samples`" in capsys.readouterr().err
+    some = tmp_path / "x.npy"
+    some.touch()
+    assert main(["compact", *files, "--samples", str(some)]) == 1
+    assert "x.npy' cannot be read as an array" in capsys.readouterr().err
+    np.save(some, np.ones((2, 50, 1), "float32"))
+    assert main(["compact", *files, "--samples", str(some)]) == 0
+
+
+def test_inspect_without_kernels(tmp_path, capsys):
+    model = keras.Sequential([keras.Input((5,)), layers.Embedding(9, 3)])
+    model.save(tmp_path / "m.keras")
+    assert main(["inspect", str(tmp_path / "m.keras")]) == 0
+    said = capsys.readouterr().out
+    assert "27" in said and "no kernel" in said
+
+
 def test_errors_are_one_line_and_a_status(file, tmp_path, capsys):
     assert main(["density", str(tmp_path / "none.keras")]) == 1
     assert "none.keras" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, array, weights
+from helpers import BACKEND, array, tied, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -784,6 +784,37 @@ def test_attention_scores_are_of_all_heads():
     assert_same(model, small)
 
 
+@pytest.mark.parametrize("dropout", (0.0, 0.1))
+@pytest.mark.parametrize("masks", ("embedding", "argument"))
+def test_a_dead_head_speaks_where_a_mask_leaves_nothing(masks, dropout):
+    """Where all is masked attention may be 0 instead of summing to 1."""
+    words = keras.Input((6,), dtype="int32", name="words")
+    attend = layers.MultiHeadAttention(4, 3, dropout=dropout, name="attend")
+    if masks == "embedding":
+        y = layers.Embedding(1000, 8, mask_zero=True)(words)
+        y = attend(y, y)
+    else:
+        y = layers.Embedding(1000, 8)(words)
+        y = attend(y, y, attention_mask=ops.ones((6, 6)) * words[:, None])
+    model = keras.Model(words, layers.GlobalMaxPooling1D()(y))
+    kill(attend._value_dense, [0, 2], axis=1)
+    x = np.array([[1, 2, 3, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
+    for bias, heads in ((0.5, 4), (0.0, 2)):
+        attend._value_dense.bias.assign(np.full((4, 3), bias))
+        small = kb.compact(model, samples=x)
+        assert small.get_layer("attend")._num_heads == heads
+        one, other = (m.predict(x, verbose=0) for m in (model, small))
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+def test_a_mask_of_every_head_keeps_all():
+    x, mask = keras.Input((5, 8)), keras.Input((4, 5, 5))
+    attend = layers.MultiHeadAttention(4, 2, name="attend")
+    model = keras.Model([x, mask], attend(x, x, attention_mask=mask))
+    kill(attend._value_dense, [0, 2], axis=1)
+    assert kb.compact(model).get_layer("attend")._num_heads == 4
+
+
 def test_initial_values_by_position_are_no_obstacle():
     matrix = np.random.default_rng(0).normal(size=(10, 6))
     matrix[:, 2] = 0
@@ -857,10 +888,81 @@ def test_an_activation_need_not_be_hashable():
     assert_same(model, kb.compact(model))
 
 
-def test_float8_is_refused():
-    model = chain(layers.Dense(5), layers.Dense(2), shape=(6,))
-    model.quantize("float8")
-    with pytest.raises(ValueError, match="quantized to 'float8'"):
+def test_what_its_config_does_not_tell_is_refused():
+    dense = chain(layers.Dense(5), layers.Dense(2), shape=(6,))
+    dense.quantize("float8")
+    x = keras.Input((5, 8))
+    attend = layers.MultiHeadAttention(4, 2, name="attend")
+    attention = keras.Model(x, attend(x, x))
+    attend._query_dense.enable_lora(2)
+    for model, name in ((dense, "dense"), (attention, "'attend'")):
+        with pytest.raises(ValueError, match=rf"{name}.*'float8', or parts of"):
+            kb.compact(model)
+
+
+@keras.saving.register_keras_serializable("keras_bregman tests")
+class Sampling(layers.Layer):
+    """As an autoencoder draws, in inference too."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.generator = keras.random.SeedGenerator(3)
+
+    def call(self, inputs):
+        mean, deviation = inputs
+        noise = keras.random.normal(ops.shape(mean), seed=self.generator)
+        return mean + deviation * noise
+
+
+def test_random_numbers_go_on_from_where_they_are():
+    x = keras.Input((6,))
+    hidden = layers.Dense(8, "relu", name="hidden")
+    y = hidden(x)
+    model = keras.Model(x, Sampling()([layers.Dense(3)(y), layers.Dense(3)(y)]))
+    kill(hidden, [1, 5])
+    model(np.ones((2, 6)))  # it has drawn before
+    small = kb.compact(model)
+    assert small.get_layer("hidden").units == 6
+    for _ in range(2):
+        assert_same(model, small)
+
+
+@pytest.mark.parametrize("kind", ("embedding", "wrapper"))
+def test_weights_that_layers_share_stay_shared(kind):
+    model = tied(kind)
+    kill(model.get_layer("own"), [1, 2])
+    kill(model.get_layer("own"), [1, 2], "bias")
+    small, report = kb.compact(model, return_report=True)
+    numbers = [len(m.weights) for m in (model, small)]
+    assert numbers[0] == numbers[1]
+    assert report.before.parameters == model.count_params()
+    assert report.after.parameters == small.count_params()
+    notes = [row.note for row in report.rows]
+    assert notes.count("shares weights with other layers") == 2
+    if kind == "embedding":
+        assert small.get_layer("own").units == 6
+    (x,) = images(model)
+    x = np.abs(10 * x).astype("int32") if kind == "embedding" else x
+    for one, other in zip(outputs(model, x), outputs(small, x), strict=True):
+        np.testing.assert_allclose(other, one, atol=1e-5)
+
+
+def test_sharing_that_a_config_does_not_tell_is_refused():
+    class Own(layers.Layer):
+        def __init__(self, dense=None, **kwargs):
+            super().__init__(**kwargs)
+            self.dense = dense or layers.Dense(4)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def get_config(self):
+            return super().get_config()
+
+    x = keras.Input((4,))
+    dense = layers.Dense(4, name="first")
+    model = keras.Model(x, Own(dense, name="second")(dense(x)))
+    with pytest.raises(ValueError, match=r"'first', 'second'.* in common"):
         kb.compact(model)
 
 

@@ -112,6 +112,25 @@ def test_litert_in_less_precision(tmp_path, precision, share, error):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.parametrize("sizes", ((4, 4), (4, 5)))
+def test_int8_is_calibrated_by_each_input_s_own_samples(tmp_path, sizes):
+    """A SavedModel has them in the order of their names, not the model's."""
+    ends = [
+        keras.Input((n,), name=name)
+        for n, name in zip(sizes, "za", strict=True)
+    ]
+    parts = [layers.Dense(6)(x) for x in ends]
+    model = keras.Model(ends, layers.Dense(3)(layers.Concatenate()(parts)))
+    rng = np.random.default_rng(0)
+    samples = [
+        (scale * rng.normal(size=(40, n))).astype("float32")
+        for n, scale in zip(sizes, (0.02, 2.0), strict=True)
+    ]
+    path = tmp_path / "model.tflite"
+    assert kb.export(model, path, "litert", "int8", samples=samples) < 0.2
+
+
+@pytest.mark.tensorflow
 def test_words_are_looked_up_in_the_artifact(tmp_path):
     import tensorflow as tf
 
@@ -323,6 +342,10 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     with pytest.raises(ValueError, match="`path` must be a new folder"):
         kb.export(network(), tmp_path)
     assert (tmp_path / "mine").read_text() == "precious"
+    site = tmp_path / "site" / "assets"
+    site.mkdir(parents=True)
+    with pytest.raises(ValueError, match="`path` must be a new folder"):
+        kb.export(network(), site.parent)
 
 
 def test_a_missing_package_and_backend_are_named(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from helpers import array, weights
+from helpers import array, tied, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -293,6 +293,54 @@ def test_learned_boundaries_are_kept(tmp_path):
     kb.save_sparse(model, tmp_path / "w.kbs")
     loaded = kb.load_sparse(tmp_path / "w.kbs").layers[0]
     np.testing.assert_allclose(loaded.bin_boundaries, bins.bin_boundaries)
+    # and are no weight that could be set
+    others = (
+        layers.Discretization(num_bins=4),
+        layers.Discretization([0.0, 1.0, 2.0]),
+    )
+    for other in others:
+        given = keras.Sequential([keras.Input((6,)), other, layers.Dense(2)])
+        before = array(given.layers[-1].kernel)
+        with pytest.raises(ValueError, match=r"fit the model: layer .*bin_bou"):
+            kb.load_sparse(tmp_path / "w.kbs", given)
+        np.testing.assert_array_equal(array(given.layers[-1].kernel), before)
+    same = layers.Discretization(list(bins.bin_boundaries))
+    given = keras.Sequential([keras.Input((6,)), same, layers.Dense(2)])
+    kb.load_sparse(tmp_path / "w.kbs", given)
+
+
+@pytest.mark.parametrize("kind", ("embedding", "wrapper"))
+def test_weights_that_layers_share_are_loaded_as_one(tmp_path, kind):
+    for name in ("w.kbs", "again.kbs"):
+        keras.utils.clear_session()  # and have the same names again
+        keras.utils.set_random_seed(0)
+        model = tied(kind)
+        kb.save_sparse(model, tmp_path / name)
+    loaded = kb.load_sparse(tmp_path / "w.kbs")
+    assert len(loaded.weights) == len(model.weights)
+    x = np.ones((2, *model.inputs[0].shape[1:]), model.inputs[0].dtype)
+    np.testing.assert_allclose(
+        loaded.predict(x, verbose=0), model.predict(x, verbose=0), atol=1e-6
+    )
+    first, again = (tmp_path / n for n in ("w.kbs", "again.kbs"))
+    assert first.read_bytes() == again.read_bytes()
+
+
+def test_attention_with_lora_is_loaded_into_what_has_it(tmp_path):
+    def made():
+        x = keras.Input((5, 8))
+        attend = layers.MultiHeadAttention(2, 4)
+        model = keras.Model(x, attend(x, x))
+        attend._query_dense.enable_lora(2)
+        return model
+
+    model, other = made(), made()
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    with pytest.raises(ValueError, match="holds weights only"):
+        kb.load_sparse(tmp_path / "w.kbs")
+    kb.load_sparse(tmp_path / "w.kbs", other)
+    for a, b in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(array(a), array(b))
 
 
 def test_float8_is_loaded_into_what_is_quantized(tmp_path):

@@ -15,7 +15,14 @@ from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman._state import remembered, restored
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
-from keras_bregman.compaction.piece import Call, Piece, pinned
+from keras_bregman.compaction.piece import (
+    Piece,
+    TracedCall,
+    check_tied,
+    is_layer,
+    pinned,
+    rebuild_tied,
+)
 from keras_bregman.compaction.report import CompactionReport, Row, Size
 
 
@@ -38,8 +45,9 @@ def compact(
     transposed), embedding, pooling, padding, batch normalization, elementwise,
     joining and reshaping layers, the heads of `MultiHeadAttention`, and
     elementwise operations of `keras.ops`. Any other layer is left whole, with
-    all channels that it reads and writes; a lambda within a wrapper cannot be
-    made a second time, and is refused. Models within the model are compacted
+    all channels that it reads and writes, as are layers with weights in common
+    (a tied output); a lambda within a wrapper cannot be made a second time, and
+    is refused. Models within the model are compacted
     each on its own; a layer that two of them share is not shared in the new
     one.
 
@@ -98,7 +106,9 @@ def _compacted(model, multiple):
     """A compacted copy, and what is noted of each layer by its path."""
     graph = graph_of(model)
     pieces = _trace(graph, multiple)
-    notes, made = {}, {}
+    notes = {}
+    tied = _tied(graph)
+    made = dict(zip(tied, rebuild_tied(list(tied.values())), strict=True))
     for key, piece in pieces.items():
         layer = piece.layer
         if isinstance(layer, keras.layers.InputLayer):
@@ -107,8 +117,9 @@ def _compacted(model, multiple):
             made[key], inner = _compacted(layer, multiple)
             notes.update({f"{layer.name}/{k}": v for k, v in inner.items()})
         else:
-            made[key] = piece.rebuild()
             notes[layer.name] = piece.note
+            if key not in tied:
+                made[key] = piece.rebuild()
     if isinstance(model, keras.Sequential):
         # not the graph's: it may hold operations on masks
         (first,) = model.inputs
@@ -121,9 +132,28 @@ def _compacted(model, multiple):
     for key, piece in pieces.items():
         if not is_graph(piece.layer):
             piece.fill(made[key])
+    check_tied(tied.values(), [made[key] for key in tied])
     if any(piece.changes_groups for piece in pieces.values()):
         return _compacted(small, multiple)
     return small, notes
+
+
+def _tied(graph):
+    """By `id`, the layers with weights that others have as well.
+
+    Not the models among them: each of these is compacted on its own.
+    """
+    layers = {
+        id(node.operation): node.operation
+        for node in nodes_of(graph)
+        if is_layer(node.operation) and not is_graph(node.operation)
+    }
+    owners = Counter(id(w) for x in layers.values() for w in x.weights)
+    return {
+        key: layer
+        for key, layer in layers.items()
+        if any(owners[id(weight)] > 1 for weight in layer.weights)
+    }
 
 
 def _rebuilt(model, made):
@@ -163,12 +193,14 @@ def _trace(graph, multiple):
     }
     nodes = nodes_of(graph)
     calls = Counter(id(node.operation) for node in nodes)
+    tied = _tied(graph)
     pieces: dict[int, Piece] = {}
     for node in nodes:
         layer = node.operation
         if id(layer) not in pieces:
             shared = calls[id(layer)] > 1
-            pieces[id(layer)] = piece_of(layer, classes, shared)
+            is_tied = id(layer) in tied
+            pieces[id(layer)] = piece_of(layer, classes, shared, is_tied)
         if node.is_input:
             continue
         tensors = [
@@ -181,7 +213,8 @@ def _trace(graph, multiple):
             if id(tensor) not in read:  # a mask, or a name's argument
                 classes.pin(channels[id(tensor)])
         inputs = [channels[id(t)] for t in tensors]
-        call = Call(tensors, inputs, node.output_tensors)
+        kwargs = node.arguments.kwargs
+        call = TracedCall(tensors, inputs, node.output_tensors, kwargs)
         outputs = pieces[id(layer)].trace(call)
         for tensor, found in zip(node.output_tensors, outputs, strict=True):
             channels[id(tensor)] = found
@@ -309,14 +342,22 @@ def _has_gpu():
 
 def _rows(model, small, notes):
     """What every layer was and is."""
-    after = layers_of(small)
+    before, after = map(_sizes, (model, small))
     return [
         Row(
             name,
             type(layer).__name__,
-            Size.of(layer, calls),
-            Size.of(*after[name]),
+            before[name],
+            after[name],
             notes.get(name, ""),
         )
-        for name, (layer, calls) in layers_of(model).items()
+        for name, (layer, _) in layers_of(model).items()
     ]
+
+
+def _sizes(model):
+    seen: set[int] = set()  # weights of several layers count once
+    return {
+        name: Size.of(layer, calls, seen)
+        for name, (layer, calls) in layers_of(model).items()
+    }

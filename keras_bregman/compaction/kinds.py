@@ -13,14 +13,24 @@ from keras_bregman.compaction.elementwise import (
     is_elementwise,
 )
 from keras_bregman.compaction.piece import Piece, is_layer, name_of
+from keras_bregman.kernels import is_reparameterized
 
 
-def piece_of(layer, classes: Classes, is_shared: bool) -> Piece:
-    """The piece of a layer or of an operation of `keras.ops`."""
-    cls = _kind(layer)
+def piece_of(layer, classes: Classes, is_shared: bool, is_tied: bool) -> Piece:
+    """The piece of a layer or of an operation of `keras.ops`.
+
+    Args:
+        layer: The layer or operation.
+        classes: Of the whole graph.
+        is_shared: Whether the graph calls it more than once.
+        is_tied: Whether it has weights that other layers have as well.
+    """
+    cls = Piece if is_tied else _kind(layer)
     piece = cls(layer, classes, is_shared)
     if cls is Piece:
         piece.note = _why_whole(layer)
+    if is_tied:
+        piece.note = "shares weights with other layers"
     return piece
 
 
@@ -34,7 +44,7 @@ def _kind(layer):
         # keras.ops.average is another thing
         joins = joining.Join.functions.keys() - {"Average"}
         return joining.Join if kind.__name__ in joins else Piece
-    if _is_reparameterized(layer) or _has_weights(layer):
+    if is_reparameterized(layer) or _has_weights(layer):
         return Piece
     if getattr(layer, "noise_shape", None):  # names the channels' number
         return Piece
@@ -43,14 +53,6 @@ def _kind(layer):
     if kind is keras.layers.MultiHeadAttention:
         return Piece if getattr(layer, "_use_gate", False) else mixing.Attention
     return _KINDS.get(kind, Piece)
-
-
-def _is_reparameterized(layer):
-    return any(
-        getattr(part, "quantization_mode", None)
-        or getattr(part, "lora_enabled", False)
-        for part in layer._flatten_layers()
-    )
 
 
 def _has_weights(layer):
@@ -67,7 +69,7 @@ def _why_whole(layer):
         return f"{name_of(layer.activation)} may mix its outputs"
     if "Normalization" in kind:
         return "normalizes over channels"
-    if is_layer(layer) and _is_reparameterized(layer):
+    if is_layer(layer) and is_reparameterized(layer):
         return "quantized, or with LoRA"
     return f"{kind}: not known"
 

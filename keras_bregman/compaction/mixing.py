@@ -308,21 +308,37 @@ class Attention(Piece):
     """Heads whose part of the output is always the same are removed.
 
     The attention weights sum to 1, so that a head without value kernel always
-    says its value bias.
+    says its value bias; but not where a mask leaves nothing to attend to, where
+    they may be 0.
     """
 
     note = "heads only"
+    is_masked = False
 
     def trace(self, call):
-        # whoever looks at the attention scores sees all heads
-        self.is_whole |= len(call.outputs) > 1
+        masks = [
+            *call.tensors[3:],  # behind query, value and key
+            *(v for k, v in call.kwargs.items() if k.endswith("_mask")),
+        ]
+        shapes = [m.shape for m in masks if hasattr(m, "shape")]
+        # that of an embedding comes with the tensor
+        passed = (getattr(t, "_keras_mask", None) for t in call.tensors)
+        self.is_masked |= bool(shapes) or any(m is not None for m in passed)
+        # whoever looks at the attention scores, or masks them, sees all heads
+        self.is_whole |= len(call.outputs) > 1 or any(
+            len(shape) > 3 for shape in shapes
+        )
         return super().trace(call)
 
     def rebuild(self):
         output = numpy_of(self.layer._output_dense.kernel)
         value = numpy_of(self.layer._value_dense.kernel)
+        says = (value != 0).any((0, 2))
+        bias = self.layer._value_dense.bias
+        if self.is_masked and bias is not None:
+            says |= numpy_of(bias).any(1)
         speaks = output.reshape(len(output), -1).any(1)
-        self.heads = speaks & (value != 0).any((0, 2))
+        self.heads = speaks & says
         if not self.heads.any():
             self.heads[0] = True
         self.heads |= self.is_whole

@@ -11,25 +11,30 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import SafeModeScope
+from keras.src.saving.serialization_lib import (
+    ObjectSharingScope,
+    SafeModeScope,
+)
 
-from keras_bregman._state import states_of
+from keras_bregman._state import seeds_of, states_of
 from keras_bregman.compaction.channels import Channels, Classes
-from keras_bregman.kernels import is_float8
+from keras_bregman.kernels import is_told_by_config
 
 
-class Call(NamedTuple):
-    """One call of a layer in the graph.
+class TracedCall(NamedTuple):
+    """One call of a layer in the graph, and the channels that it is given.
 
     Attributes:
         tensors: The positional arguments, without masks and the like.
         inputs: Per tensor its channels, `None` where it has none.
         outputs: What came of it.
+        kwargs: What it is given by name, masks that Keras passes on among it.
     """
 
     tensors: list[Any]
     inputs: list[Channels | None]
     outputs: list[Any]
+    kwargs: dict[str, Any]
 
     def only_input(self, axis: int | None = None) -> Channels | None:
         """The channels of the one input, on an axis; `None` if not so.
@@ -71,7 +76,7 @@ class Piece:
         self.classes = classes
         self.is_shared = is_shared
 
-    def trace(self, call: Call) -> list[Channels | None]:
+    def trace(self, call: TracedCall) -> list[Channels | None]:
         """The channels of the outputs."""
         for channels in call.inputs:
             self.classes.pin(channels)
@@ -89,11 +94,12 @@ class Piece:
         """A new layer, not built, of the size that stays."""
         if not is_layer(self.layer):
             return self.layer
-        if is_float8(self.layer):
+        if not is_told_by_config(self.layer):
             raise ValueError(
-                f"Layer '{self.layer.name}' is quantized to 'float8' and "
-                "cannot be made a second time. Compact the model, and quantize "
-                "what comes of it."
+                f"Layer '{self.layer.name}' cannot be made a second time: it "
+                "is quantized to 'float8', or parts of it are quantized or "
+                "have LoRA, and its `get_config` does not say so. Compact the "
+                "model first, and quantize or adapt what comes of it."
             )
         if type(self.layer) is keras.layers.Lambda:
             return _same_lambda(self.layer)
@@ -110,13 +116,7 @@ class Piece:
             with SafeModeScope(False):
                 return type(self.layer).from_config(config)
         except Exception as error:
-            raise ValueError(
-                f"Layer '{self.layer.name}' cannot be made a second time: "
-                f"{type(self.layer).__name__}.from_config(get_config()) "
-                "fails. Complete its `get_config`, and register what is your "
-                "own in it by `keras.saving.register_keras_serializable`. "
-                f"({error})"
-            ) from error
+            raise _not_made(self.layer, error) from error
 
     def fill(self, layer) -> None:
         """Sets the weights of the new layer, when it is built."""
@@ -132,13 +132,58 @@ class Piece:
                 new.set_vocabulary(words, *_frequencies(old, len(words)))
             if isinstance(new, keras.layers.Normalization):  # once adapted
                 new.finalize_state()
-            for state, value in zip(
-                states_of(new), states_of(old), strict=True
-            ):
+            states = zip(states_of(new), states_of(old), strict=True)
+            draws = zip(seeds_of(new), seeds_of(old), strict=True)
+            for state, value in (*states, *draws):
                 state.assign(value)
 
     def _config(self):
         return self.layer.get_config()
+
+
+def rebuild_tied(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
+    """Layers that have weights in common, made anew, as Keras' files do it."""
+    parts = [part for layer in layers for part in layer._flatten_layers()]
+    known = {type(part).__name__: type(part) for part in parts}
+
+    def each(function, given):
+        made = []
+        for layer, value in zip(layers, given, strict=True):
+            try:
+                made.append(function(value))
+            except Exception as error:
+                raise _not_made(layer, error) from error
+        return made
+
+    with ObjectSharingScope():
+        configs = each(keras.saving.serialize_keras_object, layers)
+    with ObjectSharingScope(), SafeModeScope(False):
+        return each(
+            lambda c: keras.saving.deserialize_keras_object(c, known), configs
+        )
+
+
+def check_tied(layers, made) -> None:
+    """Raises ValueError unless the new ones share what the old ones do."""
+    if _count(layers) != _count(made):
+        raise ValueError(
+            f"Layers {[layer.name for layer in layers]} have weights in "
+            "common, and made from their `get_config` each has its own. Have "
+            "it give the shared layer by `keras.saving.serialize_keras_object`."
+        )
+
+
+def _count(layers):
+    return len({id(weight) for layer in layers for weight in layer.weights})
+
+
+def _not_made(layer, error):
+    return ValueError(
+        f"Layer '{layer.name}' cannot be made a second time: "
+        f"{type(layer).__name__}.from_config(get_config()) fails. Complete "
+        "its `get_config`, and register what is your own in it by "
+        f"`keras.saving.register_keras_serializable`. ({error})"
+    )
 
 
 def pinned(tensor) -> Channels | None:

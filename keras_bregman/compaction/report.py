@@ -27,11 +27,22 @@ class Size(NamedTuple):
     bytes: int
 
     @classmethod
-    def of(cls, layer, calls) -> Size:
+    def of(cls, layer, calls, seen: set[int]) -> Size:
+        """A layer's, of the weights that no layer before it has.
+
+        Args:
+            layer: A built layer.
+            calls: All of its calls.
+            seen: By `id`, the weights of the layers before it; its own are
+                added.
+        """
+        own = [w for w in layer.weights if id(w) not in seen]
+        seen.update(map(id, own))
+        sizes = [math.prod(w.shape) for w in own]
         return cls(
-            layer.count_params(),
+            sum(sizes),
             flops_of(layer, calls),
-            sum(_itemsize(w) * math.prod(w.shape) for w in layer.weights),
+            sum(_itemsize(w) * n for w, n in zip(own, sizes, strict=True)),
         )
 
     def __add__(self, other):
