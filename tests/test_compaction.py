@@ -795,7 +795,7 @@ def test_a_dead_head_speaks_where_a_mask_leaves_nothing(masks, dropout):
         y = attend(y, y)
     else:
         y = layers.Embedding(1000, 8)(words)
-        y = attend(y, y, attention_mask=ops.ones((6, 6)) * words[:, None])
+        y = attend(y, y, attention_mask=ops.repeat(words[:, None], 6, axis=1))
     model = keras.Model(words, layers.GlobalMaxPooling1D()(y))
     kill(attend._value_dense, [0, 2], axis=1)
     x = np.array([[1, 2, 3, 0, 0, 0], [0, 0, 0, 0, 0, 0]])
