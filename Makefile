@@ -13,6 +13,8 @@
 # make coverage    says which lines of keras_bregman no test runs
 # make mutation    breaks the optimizers in every small way; the tests notice
 # make test-lowest runs the core tests on the lowest supported versions
+# make clean       removes environments and what tools wrote; in build stay
+#                  trained networks, checkpoints and changed runs
 # make test-newest the same on the newest that the package index has
 #
 # Each sets up its own environment in .venv first, from the package index.
@@ -38,7 +40,8 @@ extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
 core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost golden \
 	initializers keras_features kernels optimizers regularizers \
 	sparse_file sparsity target_density)
-test_ready := $(VENV)/.ready-test-$(subst $(comma),-,$(extras))
+names := $(subst $(comma),-,$(extras))
+test_ready := $(VENV)/.ready-test-$(names)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \
 	-c requirements/pins.txt
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -101,7 +104,7 @@ check-dist: dist
 mutation: $(test_ready)
 	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py $(ARGS)
 
-test-lowest test-newest: test-%: build/%/.ready
+test-lowest test-newest: test-%: build/%/.ready-$(names)
 	@set -e; for backend in $(BACKENDS); do \
 		echo "== $$backend"; \
 		KERAS_BACKEND=$$backend build/$*/bin/python -m pytest -q -n auto \
@@ -113,7 +116,7 @@ $(RELEASE)/bin/twine: requirements/release.txt
 	@$(RELEASE)/bin/python -m pip --disable-pip-version-check install -q -r $<
 
 # the newest have no file of versions: `make clean` forgets them
-build/%/.ready: setup.py requirements/lowest.txt
+build/%/.ready-$(names): setup.py requirements/lowest.txt
 	@$(PYTHON) -m venv --clear build/$*
 	@build/$*/bin/python -m pip --disable-pip-version-check install -q \
 		$(patsubst %,-c %,$(wildcard requirements/$*.txt)) \
@@ -136,4 +139,5 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) dist *.egg-info $(addprefix build/,bdist.* compiled lib \
+		lowest newest release site suite)

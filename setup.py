@@ -6,13 +6,13 @@ import re
 from setuptools import find_packages, setup
 
 here = pathlib.Path(__file__).parent
-readme = (here / "README.md").read_text()
+readme = (here / "README.md").read_text(encoding="utf-8")
 # an index shows it without the repository: no pictures, links without aim
 readme = re.sub(r"!\[[^]]*\]\((?!http)[^)]*\)\n*", "", readme)
 readme = re.sub(r"\[([^]]*)\]\((?!http)[^)]*\)", r"\1", readme)
 version = re.search(
     r'__version__ = "(.+)"',
-    (here / "keras_bregman" / "__init__.py").read_text(),
+    (here / "keras_bregman" / "__init__.py").read_text(encoding="utf-8"),
 ).group(1)
 
 test = [

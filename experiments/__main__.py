@@ -56,6 +56,10 @@ def _bench(options) -> int:
     # read by TensorFlow when it starts; one core, as the other runtimes
     if options.what in ("inference", "zeros"):
         os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if options.what == "scaling":  # as its workers
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+        os.environ["JAX_PLATFORMS"] = "cpu"
     from experiments.bench import report
 
     report(options.what, options.out, options.repeats, options.only)

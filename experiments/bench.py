@@ -166,11 +166,19 @@ def _runner(mode, optimizer, variables, gradients):
         return run
     import tensorflow as tf
 
-    return tf.function(
+    compiled = tf.function(
         lambda: optimizer.apply(gradients, variables),
         jit_compile=mode == "XLA",
         autograph=False,
     )
+    if not tf.config.list_physical_devices("GPU"):
+        return compiled
+
+    def run_to_its_end():
+        compiled()
+        tf.test.experimental.sync_devices()
+
+    return run_to_its_end
 
 
 def report(
@@ -199,6 +207,7 @@ def report(
         "zeros": ("zeros", zeros.measure, describe_zeros),
         "import": ("imports", imports.measure, describe_imports),
     }[what]
+    results.commit()
     result = {
         "backend": keras.config.backend(),
         key: measure(repeats, **({"names": (only,)} if only else {})),

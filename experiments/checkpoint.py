@@ -28,8 +28,9 @@ class Checkpoint(keras.callbacks.Callback):
 
     Args:
         path: The file, `.npz`.
-        identity: Settles the run (recipe and seed): a file of another run is
-            not resumed.
+        identity: Settles the run (recipe, seed and backend): a file of another
+            run is not resumed.
+        made_with: Commit, versions, hardware and command of this session.
         plateau: The run's plateau decay, if it has one, whose count is kept.
         density: What the run was asked for, if it was: epochs that are denser
             by more than 2 % of it are not the best, unless all are; then the
@@ -42,6 +43,7 @@ class Checkpoint(keras.callbacks.Callback):
         best_epoch: Number of the best epoch so far, from 1; 0 before any.
         seconds: Training time of all sessions, in seconds.
         sessions: Number of times the run was begun or resumed.
+        earlier: What former sessions were made with that this one was not.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Checkpoint(keras.callbacks.Callback):
         plateau: PlateauDecay | None,
         density: float | None = None,
         monitor: str = "val_accuracy",
+        made_with: dict[str, Any] | None = None,
     ):
         super().__init__()
         self.path = path
@@ -62,6 +65,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_epoch = 0
         self.seconds = 0.0
         self.sessions = 1
+        self.made_with = made_with or {}
+        self.earlier: list[dict[str, Any]] = []
         self._best: list[np.ndarray] = []
         self._clock = time.perf_counter()
 
@@ -82,7 +87,8 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 state = json.loads(archive["state"].item())
-                if state["identity"] != self.identity:
+                # as text, since the order of a start's expressions counts
+                if json.dumps(state["identity"]) != json.dumps(self.identity):
                     raise ValueError("it is of a run with other settings")
                 if state.keys() != self._state().keys():
                     raise ValueError("another version has written it")
@@ -102,6 +108,11 @@ class Checkpoint(keras.callbacks.Callback):
         self.best_epoch = state["best_epoch"]
         self.seconds = state["seconds"]
         self.sessions = state["sessions"] + 1
+        self.earlier = [
+            former
+            for former in (*state["earlier"], state["made_with"])
+            if former != self.made_with
+        ]
         if self.plateau is not None:
             self.plateau.best = state["plateau_best"]
             self.plateau.bad_epochs = state["plateau_bad_epochs"]
@@ -147,6 +158,8 @@ class Checkpoint(keras.callbacks.Callback):
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
             "sessions": self.sessions,
+            "made_with": self.made_with,
+            "earlier": self.earlier,
             "plateau_best": self.plateau and self.plateau.best,
             "plateau_bad_epochs": self.plateau and self.plateau.bad_epochs,
         }

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
     import keras
 
 MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
+LASSO_CUT = 0.75  # of training is over when what the penalty left is cut
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
 _METHODS = ("bregman", "pruning", "rigl", "set", "lasso", "thresholds")
@@ -264,7 +265,7 @@ class Recipe:
         if self.method == "pruning":
             return pruning.MagnitudePruning(density, **further)
         if self.method == "lasso":
-            once = {"begin": 0.75, "end": 0.75, **further}
+            once = {"begin": LASSO_CUT, "end": LASSO_CUT, **further}
             return pruning.MagnitudePruning(density, **once)
         if self.method == "rigl":
             return rewiring.RigL(density, seed=seed, **further)

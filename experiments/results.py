@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -87,7 +88,7 @@ def provenance() -> dict[str, Any]:
 
     names = ("keras", keras.config.backend(), "numpy")
     return {
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             "keras_bregman": kb.__version__,
@@ -125,8 +126,13 @@ def _digest(result) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _commit() -> str | None:
-    """The commit of the code, with a + if files differ from it."""
+@functools.cache
+def commit() -> str | None:
+    """The commit of the code, with a + if files differ from it.
+
+    As it was when a process first asked, which should be when it has loaded
+    the code: what is committed later it does not run.
+    """
     try:
         done = subprocess.run(
             ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -167,6 +168,11 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
         count = 1
     command = [sys.executable, "-m", "experiments", *arguments, "--jobs", "1"]
     say(f"{tally(jobs)}; {count} processes: {shlex.join(arguments)}")
+    # or each would download what is not there yet, and lose but one
+    wanted = {job.recipe.data for job in jobs if not is_done(job)}
+    for name in sorted(wanted):
+        with contextlib.suppress(DatasetUnavailable):  # which they will say
+            load(name)
     readers = []
     with children() as workers:
         for i in range(count):

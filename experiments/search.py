@@ -86,6 +86,7 @@ def run(
             search, or a damaged one.
         RuntimeError: If a worker failed, or another process is at it.
     """
+    results.commit()
     hypermodel = _hypermodel(search)
     if "KERASTUNER_TUNER_ID" in os.environ:
         _train(_resumed(search, hypermodel, out), search)

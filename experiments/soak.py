@@ -97,6 +97,7 @@ def report(times: int, seed: int, out: pathlib.Path) -> bool:
     Returns:
         Whether nothing was lost, repeated or changed.
     """
+    results.commit()
     rows = soak(times, seed)
     result = {"soak": rows, "seed": seed, **results.provenance()}
     print(describe(result))

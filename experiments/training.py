@@ -52,7 +52,8 @@ def train(
     Returns:
         The model with the best epoch's weights and the result: recipe, seed,
         history by epoch, best epoch, test figures, probes, numbers held,
-        seconds, sessions, versions, hardware, command.
+        seconds, sessions; commit, versions, hardware and command of the last
+        session, and in `earlier` those of the others that differ.
 
     Raises:
         OutOfTime: If the deadline came first.
@@ -64,9 +65,14 @@ def train(
     steering = recipe.callbacks(seed)
     saver = Checkpoint(
         checkpoint,
-        {"recipe": _plain(recipe), "seed": seed},
+        {
+            "recipe": _plain(recipe),
+            "seed": seed,
+            "backend": keras.config.backend(),
+        },
         next((c for c in steering if isinstance(c, PlateauDecay)), None),
         recipe.density,
+        made_with=made_with,
     )
     saver.restore(model)
     of = recipe.steering.get("of", "kernels")
@@ -128,6 +134,7 @@ def train(
         "seconds": round(saver.seconds, 1),
         "sessions": saver.sessions,
         **made_with,
+        "earlier": saver.earlier,
     }
 
 

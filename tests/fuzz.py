@@ -170,6 +170,7 @@ def main() -> int:
     if options.case is not None:
         print(json.dumps(one(options.case, options.only, print), indent=1))
         return 0
+    results.commit()
     found = watch(options.seed, options.only, options.minutes)
     broken = sum(finding["times"] for finding in found["findings"].values())
     print(

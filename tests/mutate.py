@@ -192,6 +192,7 @@ def main():
         todo = random.Random(options.seed).sample(todo, options.sample)
         print(f"{len(todo)} of them, chosen by seed {options.seed}")
 
+    results.commit()
     import keras  # noqa: F401  once for all, before the processes are forked
 
     seconds = {}

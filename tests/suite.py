@@ -98,6 +98,7 @@ def main():
     results.add_out(parser, "suite")
     options = parser.parse_args()
 
+    results.commit()
     BUILD.mkdir(parents=True, exist_ok=True)
     result = {"suite": []}
     coverage = []

@@ -172,8 +172,9 @@ def test_what_a_training_holds():
         ({"freeze": 0.0}, [1, 1, 1, 1]),
         ({"method": "pruning"}, FLOPS),
         ({"method": "set"}, FLOPS),
-        ({"method": "lasso"}, [1, 1, 1, 1]),
-        ({"method": "thresholds"}, [1, 1, 1, 1]),
+        ({"method": "lasso"}, [1, 1, 1, FLOPS[-1]]),
+        # whose gradient is 0 where the threshold is shut
+        ({"method": "thresholds"}, FLOPS),
         (
             {"method": "rigl", "steering": {"every": 10}},
             [0.9 * f + 0.1 for f in FLOPS],

@@ -142,7 +142,11 @@ def test_provenance(monkeypatch):
 
 def test_without_git_there_is_no_commit(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    assert results.provenance()["commit"] is None
+    results.commit.cache_clear()
+    try:
+        assert results.provenance()["commit"] is None
+    finally:
+        results.commit.cache_clear()
 
 
 def test_every_run_has_a_file_of_its_own():

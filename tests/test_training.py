@@ -8,7 +8,7 @@ import pytest
 from helpers import TINY
 
 import keras_bregman as kb
-from experiments import models, results
+from experiments import models, results, training
 from experiments.checkpoint import Checkpoint
 from experiments.data import load
 from experiments.soak import outcome
@@ -53,6 +53,25 @@ class TestResuming:
         monkeypatch.setattr(keras.Model, "fit", None)
         _, result = train(TINY, 0, digits, path)
         assert outcome(result) == outcome(expected)
+
+    def test_what_each_session_was_made_with_is_told(
+        self, digits, path, monkeypatch
+    ):
+        made_with = results.provenance()
+        for commit in ("a", "b", "b", "c"):
+            monkeypatch.setattr(
+                training,
+                "provenance",
+                lambda commit=commit: {**made_with, "commit": commit},
+            )
+            if commit == "c":
+                _, result = train(TINY, 0, digits, path)
+            else:
+                train_a_little(digits, path)
+        assert result["commit"] == "c"
+        assert [e["commit"] for e in result["earlier"]] == ["a", "b"]
+        keys = made_with.keys()
+        assert all(former.keys() == keys for former in result["earlier"])
 
     def test_with_a_damaged_checkpoint_a_run_begins_anew(
         self, unbroken, digits, path
@@ -201,10 +220,10 @@ def saver(path, model, **identity):
     return checkpoint
 
 
-def saved(path):
+def saved(path, **identity):
     """A small model that was trained for two epochs, with its file."""
     model = small()
-    writer = saver(path, model)
+    writer = saver(path, model, **identity)
     x = np.random.default_rng(0).normal(size=(8, 3)).astype("float32")
     for epoch, score in enumerate((0.5, 0.25)):
         model.fit(x, x[:, :2], verbose=0)
@@ -316,10 +335,18 @@ class TestCheckpoint:
                 noticed += 1
         assert noticed > 0.6 * len(content) / 41
 
-    def test_a_file_of_another_run(self, path):
-        saved(path)
+    @pytest.mark.parametrize(
+        "other",
+        (
+            {"start": {"conv": 0.1, "": 1.0}, "backend": "torch"},
+            {"start": {"": 1.0, "conv": 0.1}, "backend": "jax"},
+        ),
+        ids=("backend", "order"),
+    )
+    def test_a_file_of_another_run(self, path, other):
+        saved(path, start={"conv": 0.1, "": 1.0}, backend="jax")
         model = small()
-        reader = saver(path, model, seed=1)
+        reader = saver(path, model, **other)
         with pytest.warns(UserWarning, match=r"other settings"):
             reader.restore(model)
         assert reader.epochs_done == 0

@@ -8,7 +8,7 @@ sparse weights is counted by their non-zeros, as if zeros could be skipped.
 from __future__ import annotations
 
 from experiments.peers import INTERVAL
-from experiments.recipes import Recipe
+from experiments.recipes import LASSO_CUT, Recipe
 
 
 def training(recipe: Recipe, flops: list[float]) -> float:
@@ -28,8 +28,12 @@ def training(recipe: Recipe, flops: list[float]) -> float:
 
 def _to_weights(recipe, epoch, share):
     """The pass that makes the gradients of the weights."""
-    if recipe.method in ("pruning", "set"):
+    if recipe.method in ("pruning", "set", "thresholds"):
         return share  # of what is on, and no others
+    if recipe.method == "lasso":
+        # the penalty's weights are dense, until they are cut
+        cut = recipe.steering.get("end", LASSO_CUT)
+        return share if epoch > cut * recipe.epochs else 1.0
     if recipe.method == "rigl":
         # all of them at every change of the mask
         changes = 1 / recipe.steering.get("every", INTERVAL)
@@ -37,5 +41,5 @@ def _to_weights(recipe, epoch, share):
     frozen = 1 - recipe.freeze if recipe.density is not None else 1.0
     if recipe.method == "bregman" and epoch > frozen * recipe.epochs:
         return share
-    # the dual variable, or the penalty's dense weights, take every gradient
+    # the dual variable takes every gradient
     return 1.0
