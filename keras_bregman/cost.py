@@ -12,7 +12,12 @@ import numpy as np
 
 from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import Call, is_graph, layers_of
-from keras_bregman.kernels import is_kernel, is_packed, refuse_packed
+from keras_bregman.kernels import (
+    has_lora,
+    is_kernel,
+    is_packed,
+    refuse_packed,
+)
 
 
 def flops(model: keras.Model, zeros: bool = True) -> int:
@@ -28,7 +33,7 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
     Args:
         model: A built functional or Sequential model.
         zeros: Whether entries that are 0 count, as they do for all who
-            multiply with them.
+            multiply with them. With LoRA, once its product is added.
 
     Raises:
         ValueError: If the model is something else; without zeros, for a layer
@@ -83,8 +88,13 @@ def _multiplications(layer, inputs, output, zeros):
         )
     if isinstance(layer, keras.layers.SpectralNormalization):
         return _multiplications(layer.layer, inputs, output, zeros)
+    owners = {
+        id(getattr(part, "_kernel", None)): part
+        for part in layer._flatten_layers()
+    }
     return sum(
-        _positions(layer, weight, inputs, output) * _size(layer, weight, zeros)
+        _positions(layer, weight, inputs, output)
+        * _size(owners.get(id(weight), layer), weight, zeros)
         for weight in layer.weights
         if is_kernel(weight.path)
     )
@@ -141,7 +151,8 @@ def _size(layer, kernel, zeros):
     if zeros:
         return math.prod((layer.kernel if is_packed(layer) else kernel).shape)
     refuse_packed(layer)
-    return int(np.count_nonzero(keras.ops.convert_to_numpy(kernel)))
+    value = layer.kernel if has_lora(layer) else kernel
+    return int(np.count_nonzero(keras.ops.convert_to_numpy(value)))
 
 
 def _length(shape):

@@ -55,7 +55,8 @@ def sparsify(
     Biases get small positive numbers, uniform in [0, bias_scale/sqrt(fan_in)]:
     with all of them 0, a ReLU unit whose weights are all 0 has no gradient and
     never wakes. Biases of recurrent layers stay, since theirs open and close
-    gates. Normalization and embeddings stay too.
+    gates. Normalization and embeddings stay too, and so do layers with
+    `trainable=False` or LoRA, whose kernels no training would mend.
 
     The weights can also be drawn after `compile` and between two `fit` calls.
 
@@ -65,7 +66,7 @@ def sparsify(
         density: Share r of entries that stay, a float in (0, 1]. Or a dict
             from regular expressions to floats: each kernel takes the first
             whose expression `re.search` finds in its path, and stays as it is
-            if none does.
+            if none does or it is not trained.
         method: `"bernoulli"`, `"kernel"` or `"balanced"`, see above.
         seed: An integer for a repeatable draw. By default drawn from numpy's
             global state, which `keras.utils.set_random_seed` seeds.
@@ -76,9 +77,9 @@ def sparsify(
             or greater. `None` leaves biases as they are.
 
     Raises:
-        ValueError: If the model is not built, holds no kernel or one of
-            integers, for an argument out of range, or for an expression that
-            takes no kernel.
+        ValueError: If the model is not built, holds no kernel that is trained,
+            or one of integers, for an argument out of range, or for an
+            expression that takes no kernel.
 
     Reference: Bungert et al., "A Bregman Learning Framework for Sparse Neural
     Networks", JMLR 23(192), 2022, section 4.1.
@@ -115,7 +116,7 @@ def sparsify(
 
 
 def _densities(density, found):
-    """Pairs of a kernel and the share of its entries that stay."""
+    """Pairs of a kernel that is trained and the share that stays of it."""
     given = density if isinstance(density, Mapping) else {"": density}
     by_expression = {
         check_expression("density", expression): check_number(
@@ -125,12 +126,10 @@ def _densities(density, found):
     }
     chosen, taken = [], set()
     for kernel in found:
-        for expression, share in by_expression.items():
-            if re.search(expression, kernel.path):
-                chosen.append((kernel, share))
-                taken.add(expression)
-                break
-    for kernel, _ in chosen:
+        matching = (e for e in by_expression if re.search(e, kernel.path))
+        expression = next(matching, None)
+        if expression is None:
+            continue
         dtype = keras.backend.standardize_dtype(kernel.variable.dtype)
         if "float" not in dtype:
             raise ValueError(
@@ -138,11 +137,15 @@ def _densities(density, found):
                 f"{dtype}, as `quantize` makes them. Train sparse first, and "
                 "quantize what is trained."
             )
+        if kernel.variable.trainable:
+            chosen.append((kernel, by_expression[expression]))
+            taken.add(expression)
     for expression in by_expression:
         if expression not in taken:
+            trained = [k.path for k in found if k.variable.trainable]
             raise ValueError(
-                "`density` has an expression that takes no kernel: "
-                f"{expression!r}. The kernels are {[k.path for k in found]}"
+                "`density` has an expression that takes no kernel which is "
+                f"trained: {expression!r}. Those that are trained are {trained}"
             )
     return chosen
 

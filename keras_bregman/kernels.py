@@ -11,9 +11,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from keras_bregman._checks import check_layer
 
@@ -80,6 +81,17 @@ class Kernel(NamedTuple):
     variable: keras.Variable
     layout: Layout
     layer: keras.layers.Layer | None
+
+    @property
+    def value(self) -> np.ndarray:
+        """What the layer multiplies by: with LoRA, its product added.
+
+        By numpy and not the backend: a GPU may take a subnormal for 0.
+        """
+        layer: Any = self.layer
+        return keras.ops.convert_to_numpy(
+            layer.kernel if has_lora(layer) else self.variable
+        )
 
 
 def path_of(variable) -> str:
@@ -152,6 +164,7 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
 
 _KERNEL_ATTRIBUTES = (
     "kernel",
+    "_kernel",  # with LoRA `kernel` is a sum
     "recurrent_kernel",
     "depthwise_kernel",
     "pointwise_kernel",
@@ -177,6 +190,14 @@ def is_packed(layer) -> bool:
     Its `kernel` then is not the variable, and 0 need not be stored as 0.
     """
     return getattr(layer, "quantization_mode", None) in _PACKED
+
+
+def has_lora(layer) -> bool:
+    """Whether a layer multiplies by more than its kernel's variable."""
+    # Keras adds to what is quantized after the multiplication
+    return getattr(layer, "lora_enabled", False) and not getattr(
+        layer, "quantization_mode", None
+    )
 
 
 def is_reparameterized(layer) -> bool:

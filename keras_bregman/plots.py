@@ -150,7 +150,7 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
 
 def _by_unit(kernel):
     """A kernel as a matrix with a column for each output unit."""
-    value = keras.ops.convert_to_numpy(kernel.variable)
+    value = kernel.value
     inside = kernel.layout.over("unit")
     outside = [a for a in range(value.ndim) if a not in inside]
     order = (*inside, *outside)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 
 from keras_bregman._checks import check_choice, check_layer
@@ -85,8 +84,7 @@ def count(model, of: str = "kernels") -> list[Count]:
     """
     counts = []
     for kernel in counted(model, of):
-        # numpy and not the backend: a GPU may take a subnormal for 0
-        value = keras.ops.convert_to_numpy(kernel.variable)
+        value = kernel.value
         if np.isnan(value).any():
             raise FloatingPointError(
                 f"'{kernel.name}' holds NaN, so that its density means "
@@ -111,10 +109,7 @@ def count(model, of: str = "kernels") -> list[Count]:
 
 def supports(model, of: str = "kernels") -> dict[str, np.ndarray]:
     """By numbered path, which entries of a kernel are not 0."""
-    return {
-        kernel.name: keras.ops.convert_to_numpy(kernel.variable) != 0
-        for kernel in counted(model, of)
-    }
+    return {kernel.name: kernel.value != 0 for kernel in counted(model, of)}
 
 
 def density(model, of: str = "kernels") -> float:
@@ -123,6 +118,7 @@ def density(model, of: str = "kernels") -> float:
     The papers' and the report's N_total: kernels of dense, convolution,
     depthwise, pointwise, recurrent and attention layers count; biases,
     normalization and embeddings do not. A number that is merely tiny is not 0.
+    With LoRA a kernel is what the layer multiplies by, its product included.
 
     Args:
         model: A built `keras.Model` or layer. Frozen kernels count too.

@@ -75,7 +75,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
 
     Args:
         build: From `keras_tuner.HyperParameters` to a built, not compiled
-            `keras.Model`. May add hyperparameters of its own.
+            `keras.Model`. May add hyperparameters of its own, of other names
+            than those below.
         optimizer: `"AdaBreg"` or `"LinBreg"`.
         density: The density d asked for, a float in (0, 1], or `None`.
         lam: Strength lambda. `None` leaves it to `callbacks.TargetDensity`,
@@ -92,8 +93,9 @@ class SparseHyperModel(keras_tuner.HyperModel):
         seed: Of every trial.
 
     Raises:
-        ValueError: For an argument out of range. At the first epoch of a
-            search, if the logs do not hold `monitor`.
+        ValueError: For an argument out of range. In a search, at its first
+            epoch, if the logs do not hold `monitor`, and if `build` has a
+            hyperparameter by the name of a range.
     """
 
     objective = keras_tuner.Objective("score", "max")
@@ -328,7 +330,17 @@ def _checked(name, choice, high=sys.float_info.max):
 
 
 def _ask(hp, name, choice):
-    if isinstance(choice, (tuple, list)):
-        low, high = choice
-        return hp.Float(name, low, high, sampling="log")
-    return choice
+    if not isinstance(choice, (tuple, list)):
+        return choice
+    low, high = choice
+    ours = {"min_value": low, "max_value": high, "sampling": "log"}
+    for other in hp.space:  # of which keras-tuner would take the first
+        if other.name == name and any(
+            getattr(other, key, None) != value for key, value in ours.items()
+        ):
+            raise keras_tuner.errors.FatalValueError(
+                f"`build` has a hyperparameter of its own called {name!r}, as "
+                f"one of this hypermodel is. Received: {other!r}. Give it "
+                f"another name, or give `{name}` a number and not a range."
+            )
+    return hp.Float(name, **ours)

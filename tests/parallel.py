@@ -59,7 +59,14 @@ def make_scope():
     return contextlib.nullcontext
 
 
-def train(scope, make_optimizer, start, *callbacks):
+class Stop(keras.callbacks.Callback):
+    """As `EarlyStopping` does."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.model.stop_training = epoch == 3
+
+
+def train(scope, make_optimizer, start, *callbacks, epochs=4):
     keras.utils.set_random_seed(0)
     with scope():
         model = keras.Sequential(
@@ -81,11 +88,14 @@ def train(scope, make_optimizer, start, *callbacks):
         kb.callbacks.SparsityWatch(),
         *callbacks,
     ]
-    settings = {"batch_size": 128, "epochs": 4, "shuffle": False}
+    settings = {"batch_size": 128, "epochs": epochs, "shuffle": False}
     if JOINED:
-        parallel.backend().fit(model, x, y, callbacks=callbacks, **settings)
+        history = parallel.backend().fit(
+            model, x, y, callbacks=callbacks, **settings
+        )
     else:
-        model.fit(x, y, verbose=0, callbacks=callbacks, **settings)
+        history = model.fit(x, y, verbose=0, callbacks=callbacks, **settings)
+    assert history.epoch == [0, 1, 2, 3]
     return model
 
 
@@ -95,7 +105,13 @@ units = {
     "kernel": kb.regularizers.GroupLasso(1e-3, "unit"),
 }
 models = [
-    train(scope, lambda: kb.AdaBreg(0.003, regularizer=0.3), 0.1),
+    train(
+        scope,
+        lambda: kb.AdaBreg(0.003, regularizer=0.3),
+        0.1,
+        Stop(),
+        epochs=6,
+    ),
     train(
         scope,
         lambda: kb.LinBreg(0.1, regularizer=units, momentum=0.9),

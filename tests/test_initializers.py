@@ -365,3 +365,17 @@ def test_quantized_kernels_are_refused():
     model.quantize("int8")
     with pytest.raises(ValueError, match=r"`model` has a kernel of integers"):
         sparsify(model, 0.1)
+
+
+def test_frozen_layers_stay_as_they_are():
+    base = keras.Sequential([keras.Input((6,)), layers.Dense(5)], name="base")
+    base.trainable = False
+    model = keras.Sequential([keras.Input((6,)), base, layers.Dense(3)])
+    before = arrays(base)
+    sparsify(model, 0.3, seed=0)
+    for path, value in arrays(base).items():
+        np.testing.assert_array_equal(value, before[path])
+    assert (keras.ops.convert_to_numpy(model.layers[-1].kernel) == 0).any()
+    for chosen, expression in ((model, {"base": 0.3}), (base, 0.3)):
+        with pytest.raises(ValueError, match="kernel which is trained"):
+            sparsify(chosen, expression)

@@ -16,6 +16,7 @@ import keras_bregman as kb
 from experiments.data import load
 from keras_bregman import plots
 from keras_bregman.callbacks import LiveView, SparsityLogger, SparsityWatch
+from keras_bregman.kernels import kernels
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -230,6 +231,52 @@ class TestWatch:
             model.fit(x, y, 8, 2, verbose=0, callbacks=[SparsityWatch()])
 
 
+def test_what_was_not_mended_is_told_again():
+    texts = []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("default")  # as in a script
+        for _ in range(2):
+            model = compiled(kb.LinBreg(0.0, 0.05))
+            model.get_layer("hidden").kernel.assign(np.zeros((6, 8)))
+            train(model, 3, callbacks=[SparsityWatch()])
+            texts.append([w for w in found if "passes nothing" in str(w)])
+    assert [len(told) for told in texts] == [1, 2]
+
+
+@pytest.mark.parametrize("killed_at", (2, 3))
+def test_flips_go_on_where_a_backup_was_made(tmp_path, killed_at):
+    class Kill(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == killed_at:
+                raise KeyboardInterrupt
+
+    def run(*callbacks):
+        model = _started(kb.AdaBreg(0.03, 0.05), 0.1, method="balanced")
+        callbacks = [SparsityLogger(per_layer=True), *callbacks]
+        return train(model, 6, callbacks=callbacks).history
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(tmp_path / "backup")
+
+    whole = run()["flips"]
+    assert len(set(whole)) > 3
+    with pytest.raises(KeyboardInterrupt):
+        run(backup(), Kill())
+    assert run(backup())["flips"] == pytest.approx(whole[killed_at:])
+
+
+def test_what_a_callback_restores_was_not_switched_on():
+    class Restore(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            for kernel in kernels(self.model):
+                kernel.variable.assign(np.ones(kernel.variable.shape))
+
+    model = _started(kb.AdaBreg(0.001, 0.05), 0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        train(model, 2, callbacks=[SparsityWatch(), Restore()])
+
+
 def test_twins_are_told_apart(tmp_path):
     """Kernels of nested models may have one path."""
 
@@ -293,6 +340,16 @@ class TestLiveView:
         train(_started(kb.LinBreg(0.05, 0.05)), 2, callbacks=[LiveView(out)])
         assert len(out.getvalue().splitlines()) == 2
         assert "\x1b" not in out.getvalue()
+
+    def test_a_figure_for_each_class(self):
+        class Log(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                logs["f1"] = np.array([0.25, 0.5])
+
+        out = io.StringIO()
+        model = _started(kb.LinBreg(0.05, 0.05))
+        train(model, 1, callbacks=[Log(), LiveView(out)])
+        assert "f1 0.375" in out.getvalue()
 
     def test_a_terminal_without_blocks(self):
         raw = io.BytesIO()

@@ -10,6 +10,7 @@ from keras import layers
 
 import keras_bregman as kb
 from keras_bregman import density
+from keras_bregman.kernels import kernels
 from keras_bregman.sparsity import Count, count, total
 
 
@@ -220,6 +221,41 @@ def test_what_is_quantized():
     for measure in (density, kb.summary, partial(kb.flops, zeros=False)):
         with pytest.raises(ValueError, match=r"'int4'.*before it is quantized"):
             measure(model)
+
+
+def test_parts_that_are_quantized():
+    x = keras.Input((10, 8))
+    attend = layers.MultiHeadAttention(2, 4)
+    model = keras.Model(x, attend(x, x))
+    before = kb.flops(model)
+    for part in (attend._query_dense, attend._output_dense):
+        part.quantize("int8")
+    assert kb.flops(model) == before
+    if hasattr(keras.quantizers, "unpack_int4"):
+        attend._key_dense.quantize("int4")
+        assert kb.flops(model) == before
+        with pytest.raises(ValueError, match="'key' cannot be counted"):
+            kb.flops(model, zeros=False)
+
+
+def test_with_lora_a_kernel_is_what_its_layer_multiplies_by(tmp_path):
+    dense = layers.Dense(5)
+    einsum = layers.EinsumDense("ab,cb->ac", 4)
+    model = sequential((6,), dense, einsum)
+    for layer in (dense, einsum):
+        layer.kernel.assign(np.eye(*layer.kernel.shape))
+    layouts = [kernel.layout for kernel in kernels(model)]
+    for layer in (dense, einsum):
+        layer.enable_lora(1)
+    assert density(model) == 9 / 50  # the product is 0 at first
+    dense.lora_kernel_a.assign([[1], [1], [0], [0], [0], [0]])
+    dense.lora_kernel_b.assign([[0, 0, 0, 0, 1]])
+    assert density(model) == 11 / 50
+    assert kb.flops(model, zeros=False) == 2 * 11
+    assert [kernel.layout for kernel in kernels(model)] == layouts
+    assert [c.dead_units for c in count(model)] == [0, 0]
+    model.save(tmp_path / "model.keras")  # where Keras adds it for good
+    assert density(keras.models.load_model(tmp_path / "model.keras")) == 11 / 50
 
 
 def test_what_cannot_be_counted_is_said_before_training():

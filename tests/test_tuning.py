@@ -121,6 +121,26 @@ class TestTrials:
         )
         assert kb.density(model) == pytest.approx(0.2, abs=0.03)
 
+    def test_another_s_hyperparameter_of_the_same_name_is_refused(self):
+        def own(hp):
+            hp.Float("learning_rate", 1e-6, 1e-5)
+            return build(hp)
+
+        found = hypermodel(learning_rate=(1e-3, 1e-2))
+        found.build_model = own
+        with pytest.raises(
+            keras_tuner.errors.FatalValueError,
+            match="hyperparameter of its own called 'learning_rate'",
+        ):
+            found.build(keras_tuner.HyperParameters())
+        found = hypermodel(learning_rate=0.003)
+        found.build_model = own
+        model = found.build(keras_tuner.HyperParameters())
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.003)
+        hp = keras_tuner.HyperParameters()
+        for _ in range(2):  # the second time it knows our own
+            hypermodel().build(hp)
+
     def test_tau_is_searched_where_the_optimizer_wants_it(self):
         for name in ("AdaBreg", "LinBreg"):
             low, high = hypermodel(optimizer=name).ranges["learning_rate"]

@@ -15,6 +15,7 @@ def fit(model, x, y, batch_size, epochs, callbacks=(), shuffle=True):
     """Gives each process its share of every batch, the rest is left out."""
     workers = keras.distribution.distribution()
     rank, count = workers.data_shard_id, workers.num_processes
+    batch_size -= batch_size % count  # or shares would not be alike
     share = slice(rank, len(x) // batch_size * batch_size, count)
     return model.fit(
         x[share],

@@ -48,6 +48,7 @@ def fit(model, x, y, batch_size, epochs, callbacks=(), shuffle=True):
         epochs=epochs,
         steps=len(data),
     )
+    model.stop_training = False
     callbacks.on_train_begin()
     for epoch in range(epochs):
         callbacks.on_epoch_begin(epoch)
@@ -58,6 +59,8 @@ def fit(model, x, y, batch_size, epochs, callbacks=(), shuffle=True):
             losses.append(step(inputs, targets, frozen))
             callbacks.on_train_batch_end(batch)
         callbacks.on_epoch_end(epoch, {"loss": float(np.mean(losses))})
+        if model.stop_training:
+            break
     callbacks.on_train_end()
     return model.history
 

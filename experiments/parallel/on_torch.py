@@ -33,6 +33,7 @@ def fit(model, x, y, batch_size, epochs, callbacks=(), shuffle=True):
         epochs=epochs,
         steps=len(shares),
     )
+    model.stop_training = False
     callbacks.on_train_begin()
     for epoch in range(epochs):
         sampler.set_epoch(epoch)
@@ -53,6 +54,8 @@ def fit(model, x, y, batch_size, epochs, callbacks=(), shuffle=True):
         mean = torch.stack(losses).mean() / count
         distributed.all_reduce(mean)
         callbacks.on_epoch_end(epoch, {"loss": float(mean)})
+        if model.stop_training:
+            break
     callbacks.on_train_end()
     return model.history
 

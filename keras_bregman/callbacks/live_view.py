@@ -6,6 +6,7 @@ import shutil
 import sys
 
 import keras
+import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check_all
@@ -51,7 +52,8 @@ class LiveView(keras.callbacks.Callback):
         head = f"epoch {epoch + 1}/{self.params['epochs']}"
         for name, value in (logs or {}).items():
             if "/" not in name and name != "density":
-                head += f"  {name} {value:.4g}"
+                # of a figure for each class, as Keras' progress bar does
+                head += f"  {name} {np.mean(value):.4g}"
         try:
             counts = sparsity.count(self.model)
         except FloatingPointError:  # said by others, who can do something

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 
 import keras
 
@@ -15,6 +14,7 @@ from keras_bregman._checks import (
 )
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import inner_optimizers
+from keras_bregman.callbacks._warning import warn
 
 
 class PlateauDecay(keras.callbacks.Callback):
@@ -121,11 +121,10 @@ class PlateauDecay(keras.callbacks.Callback):
         ):
             if not self._warned:
                 self._warned = True
-                warnings.warn(
+                warn(
                     f"PlateauDecay waits for {self.monitor!r}: an epoch ended "
                     "without validation, and does not count. Give `fit` "
-                    "`validation_data`, if it has none.",
-                    stacklevel=2,
+                    "`validation_data`, if it has none."
                 )
             return False
         raise ValueError(

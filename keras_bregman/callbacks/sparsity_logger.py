@@ -52,6 +52,7 @@ class SparsityLogger(keras.callbacks.Callback):
         self.per_layer = check_flag("per_layer", per_layer)
         self.of = check_choice("of", of, sparsity.OF)
         self._before: dict[str, np.ndarray] = {}
+        self._has_begun = False
 
     def set_model(self, model):
         super().set_model(model)
@@ -63,14 +64,23 @@ class SparsityLogger(keras.callbacks.Callback):
             callbacks.callbacks = [self, *others]
 
     def on_train_begin(self, logs=None):
-        self._before = {}
-        # an optimizer that is not built yet cannot say what it regularizes,
-        # and TensorFlow builds a model without an input at the first step
-        if self.of == "kernels" and self.model.built:
-            if self.per_layer:
-                self._before = sparsity.supports(self.model)
-            else:
-                sparsity.counted(self.model)  # raises before an epoch is lost
+        self._before, self._has_begun = {}, False
+        if self._is_known():
+            sparsity.counted(self.model)  # raises before an epoch is lost
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # not before: when training begins `BackupAndRestore` sets weights
+        if not self._has_begun and self.per_layer and self._is_known():
+            self._before = sparsity.supports(self.model)
+        self._has_begun = True
+
+    def _is_known(self):
+        """Whether what is counted is there before the first step.
+
+        An optimizer that is not built yet cannot say what it regularizes, and
+        TensorFlow builds a model without an input at the first step.
+        """
+        return self.of == "kernels" and self.model.built
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import NamedTuple
 
 import keras
@@ -25,6 +24,7 @@ from keras_bregman.base_optimizer import (
     check_finite,
 )
 from keras_bregman.callbacks._list import list_that_calls
+from keras_bregman.callbacks._warning import warn
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
@@ -178,14 +178,13 @@ class TargetDensity(keras.callbacks.Callback):
         """Says so if training ends with another density than was asked for."""
         steers, self._steers = self._steers, False
         if steers and not self._is_reached():
-            warnings.warn(
+            warn(
                 "Training ended before the density was reached: "
                 f"{sparsity.density(self.model, self.of):.3g}, not "
                 f"{self.density:.3g}. What stops it early or restores the "
                 "best epoch has to wait, as EarlyStopping does with "
                 "`start_from_epoch`; to go on, call `fit` with "
-                "`initial_epoch`.",
-                stacklevel=2,
+                "`initial_epoch`."
             )
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -253,11 +252,10 @@ class TargetDensity(keras.callbacks.Callback):
                     f"to which it sets them; that of '{c.entry.name}' is 0."
                 )
         if not self._steps_per_epoch():
-            warnings.warn(
+            warn(
                 "TargetDensity does not know how long the first epoch is, and "
                 "leads the density nowhere before its end. Give `fit` "
-                "`steps_per_epoch`, or data with a length.",
-                stacklevel=2,
+                "`steps_per_epoch`, or data with a length."
             )
         self._checked = self._steers = True
         if self.of == "regularized":  # of which nothing was known before

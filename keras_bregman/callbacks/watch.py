@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import keras
@@ -12,6 +11,7 @@ from keras_bregman import sparsity
 from keras_bregman._graph import is_graph, layers_of
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import inner_optimizers, regularized
+from keras_bregman.callbacks._warning import warn
 from keras_bregman.kernels import kernels
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
@@ -43,12 +43,7 @@ class SparsityWatch(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         optimizers = inner_optimizers(self.model.optimizer)
-        self._is_fresh = not any(number(o.iterations) for o in optimizers)
-        # one that its first step builds starts dense
-        self._begun, self._begun_at = {}, 1.0
-        if self.model.built:
-            self._begun = sparsity.supports(self.model)
-            self._begun_at = _share_on(self._begun)
+        self._has_begun = False
         self._earlier = self._batches = 0
         # with several batches to a step, by optimizers or around them
         self._batches_to_step = max(
@@ -60,6 +55,19 @@ class SparsityWatch(keras.callbacks.Callback):
         self._dead: set[str] = set()
         self._stray: set[str] = set()
         self._said: set[str] = set()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # not before: when training begins `BackupAndRestore` sets weights
+        if self._has_begun:
+            return
+        self._has_begun = True
+        optimizers = inner_optimizers(self.model.optimizer)
+        self._is_fresh = not any(number(o.iterations) for o in optimizers)
+        # one that its first step builds starts dense
+        self._begun, self._begun_at = {}, 1.0
+        if self.model.built:
+            self._begun = sparsity.supports(self.model)
+            self._begun_at = _share_on(self._begun)
 
     @property
     def _steps(self):
@@ -176,7 +184,7 @@ class SparsityWatch(keras.callbacks.Callback):
     def _warn(self, cause, text):
         if cause not in self._said:
             self._said.add(cause)
-            warnings.warn(text, UserWarning, stacklevel=2)
+            warn(text)
 
     def _rates(self):
         optimizers = inner_optimizers(self.model.optimizer)
