@@ -32,6 +32,7 @@ from keras_bregman._fusion import (
 )
 from keras_bregman._numbers import number, numbers
 from keras_bregman._table import table
+from keras_bregman._warning import warn
 from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import numbered, path_of
 
@@ -102,6 +103,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             regularizer = regularizers.get(regularizer)
         self.regularizer = regularizer
         self._frozen = False
+        self._frozen_in_step: bool | None = None  # in what was run or traced
+        self._changed_at = 0.0
         self._shrinks: list[Shrink | None] = []
         self._lambda_variables: list[keras.Variable | None] = []
 
@@ -237,6 +240,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         return update
 
     def apply(self, grads, trainable_variables=None):
+        self._frozen_in_step = self._frozen
         grads = [densify(g) for g in grads]
         if self._frozen and (self.clipnorm or self.global_clipnorm):
             if trainable_variables is not None:
@@ -425,17 +429,30 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         the others wait, and `clipnorm` and `global_clipnorm` do not count
         them. It is not a variable, as a step that could do either would cost
         more: a step that was compiled before has to be made anew, by
-        `model.make_train_function(force=True)`. It is saved with the model.
+        `model.make_train_function(force=True)`, or `fit` warns when it ends.
+        It is saved with the model.
 
         Args:
             frozen: `False` lets weights be switched on and off again.
         """
-        self._frozen = check_flag("frozen", frozen)
+        frozen = check_flag("frozen", frozen)
+        if frozen != self._frozen:
+            self._changed_at = number(self.iterations)
+        self._frozen = frozen
 
     @property
     def support_is_frozen(self) -> bool:
-        """Whether `freeze_support` holds."""
+        """Whether `freeze_support` was called; see `step_is_stale`."""
         return self._frozen
+
+    @property
+    def step_is_stale(self) -> bool:
+        """Whether steps go on that were compiled before `freeze_support`."""
+        return (
+            self._frozen_in_step is not None
+            and self._frozen_in_step != self._frozen
+            and number(self.iterations) > self._changed_at
+        )
 
     def summary(self, print_fn=print) -> None:
         """Prints each variable's path, shape, regularizer and strength.
@@ -516,8 +533,15 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 variable.assign(ops.copy(ops.convert_to_tensor(variable)))
         # on JAX fit also comes here when it fails, and that error goes first
         fails = keras.config.backend() == "jax" and sys.exc_info()[0]
-        if not fails:
-            check_finite(var_list)
+        if fails:
+            return
+        check_finite(var_list)
+        if self.step_is_stale:
+            warn(
+                f"`freeze_support({self._frozen})` was called when the step "
+                "was compiled, and this training has gone on without it. Call "
+                "`model.make_train_function(force=True)` behind it."
+            )
 
     def load_own_variables(self, store):
         super().load_own_variables(store)

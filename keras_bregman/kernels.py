@@ -242,7 +242,9 @@ def kernels(model) -> list[Kernel]:
             whose entries share bytes.
     """
     check_layer("model", model)
-    if not model.built:
+    # one with a `train_step` and no `call` is never built, but for its parts
+    layers = model._flatten_layers(include_self=False)
+    if not model.built and not (model.weights and all(x.built for x in layers)):
         raise ValueError(
             f"`model` '{model.name}' has no weights yet. Build it first: give "
             "it a `keras.Input`, or call `model.build(input_shape)`."

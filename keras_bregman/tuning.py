@@ -51,6 +51,13 @@ class SparseHyperModel(keras_tuner.HyperModel):
         tuner.search(x, y, validation_data=(x_val, y_val), epochs=10)
         tuning.front(tuner)
 
+    For a last, longer training of the best settings hp
+
+        model = hypermodel.build(hp)
+        model.fit(x, y, epochs=50, callbacks=[callbacks.TargetDensity(0.05)])
+
+    without the callback if `lam` was searched.
+
     Every setting is a number, or a range (low, high) that is searched on a
     logarithmic scale. The hyperparameters are called `lam`, `learning_rate`,
     `delta` and `start`.
@@ -155,6 +162,12 @@ class SparseHyperModel(keras_tuner.HyperModel):
         """The model of a trial, sparse, compiled and with a built optimizer."""
         keras.utils.set_random_seed(self.seed)
         model = self.build_model(hp)
+        good = isinstance(model, keras.Model) and model.built
+        if not good:  # any other error keras-tuner takes for a bad trial
+            raise keras_tuner.errors.FatalValueError(
+                "`build` must make a built model: give it a `keras.Input`. "
+                f"Received: {model!r}"
+            )
         values = {
             name: _ask(hp, name, choice) for name, choice in self.ranges.items()
         }

@@ -4,6 +4,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import warnings
 
 import keras
 import numpy as np
@@ -449,6 +450,25 @@ class TestResuming:
         config = kb.LinBreg(0.1, 1.0).get_config()
         del config["frozen"]
         assert not kb.LinBreg.from_config(config).support_is_frozen
+
+    @pytest.mark.parametrize("made_anew", (True, False))
+    def test_a_support_frozen_between_two_fits(self, made_anew):
+        model = compiled(kb.AdaBreg(0.03, 0.05))
+        kb.sparsify(model, 0.3, seed=0)
+        train(model, 2)
+        before = model.get_weights()[::2]
+        model.optimizer.freeze_support()
+        if made_anew:
+            model.make_train_function(force=True)
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            train(model, 4)
+        told = [w for w in found if "`freeze_support(True)`" in str(w.message)]
+        pairs = zip(before, model.get_weights()[::2], strict=True)
+        same = all(((a != 0) == (b != 0)).all() for a, b in pairs)
+        # torch compiles nothing
+        is_held = made_anew or keras.config.backend() == "torch"
+        assert (same, bool(told)) == (is_held, not is_held)
 
     def test_a_frozen_support_stays_frozen(self, tmp_path):
         model = compiled(kb.AdaBreg(0.05, 0.01))

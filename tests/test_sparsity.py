@@ -196,6 +196,18 @@ def test_nan_elsewhere_does_not_matter():
     assert density(model) == 0.5
 
 
+def test_a_model_of_models_without_a_call():
+    class Pair(keras.Model):
+        def __init__(self, *parts):
+            super().__init__()
+            self.one, self.other = parts
+
+    parts = [dense(np.eye(4, 4, dtype="float32")) for _ in range(2)]
+    assert density(Pair(*parts)) == 0.25
+    with pytest.raises(ValueError, match="Build it first"):
+        density(Pair(parts[0], layers.Dense(3)))
+
+
 @pytest.mark.parametrize("measure", [density, count, kb.summary])
 def test_models_that_cannot_be_measured(measure):
     with pytest.raises(ValueError, match=r"Build it first.*model\.build\("):

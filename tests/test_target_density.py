@@ -990,3 +990,43 @@ def test_weights_that_may_not_be_negative_stay_where_they_are_held():
     target = TargetDensity(0.1, ramp=0.3, freeze=0.6)
     density = fit(model, [target, logger], epochs=10).history["density"]
     assert density[-6:] == pytest.approx([0.1] * 6, rel=1e-3)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("notices", (True, False))
+def test_a_compiled_loop_of_one_s_own(notices):
+    import tensorflow as tf
+
+    dataset = load("digits")
+    x, y = dataset.x_train[:512], dataset.y_train[:512]
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    loss, optimizer = model.loss, model.optimizer
+
+    @tf.function
+    def step(images, labels, frozen):
+        with tf.GradientTape() as tape:
+            value = loss(labels, model(images, training=True))
+        gradients = tape.gradient(value, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+
+    callbacks = keras.callbacks.CallbackList(
+        [TargetDensity(0.1)], model=model, epochs=6, steps=16
+    )
+    densities = []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        callbacks.on_train_begin()
+        for epoch in range(6):
+            callbacks.on_epoch_begin(epoch)
+            for i in range(16):
+                part = slice(32 * i, 32 * i + 32)
+                frozen = notices and optimizer.support_is_frozen
+                step(x[part], y[part], frozen)
+                callbacks.on_train_batch_end(i)
+            callbacks.on_epoch_end(epoch)
+            densities.append(kb.density(model))
+        callbacks.on_train_end()
+    told = [w for w in found if "compiled before" in str(w.message)]
+    assert len(told) == (not notices)
+    assert not [w for w in found if "was reached" in str(w.message)]
+    assert densities[-2:] == pytest.approx([0.1, 0.1], rel=0.02)

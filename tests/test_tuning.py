@@ -141,6 +141,14 @@ class TestTrials:
         for _ in range(2):  # the second time it knows our own
             hypermodel().build(hp)
 
+    def test_a_model_that_is_not_built_is_refused(self):
+        found = hypermodel()
+        found.build_model = lambda hp: keras.Sequential([keras.layers.Dense(3)])
+        with pytest.raises(
+            keras_tuner.errors.FatalValueError, match="must make a built model"
+        ):
+            found.build(keras_tuner.HyperParameters())
+
     def test_tau_is_searched_where_the_optimizer_wants_it(self):
         for name in ("AdaBreg", "LinBreg"):
             low, high = hypermodel(optimizer=name).ranges["learning_rate"]

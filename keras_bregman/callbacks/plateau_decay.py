@@ -13,8 +13,8 @@ from keras_bregman._checks import (
     check_number,
 )
 from keras_bregman._numbers import number
+from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
-from keras_bregman.callbacks._warning import warn
 
 
 class PlateauDecay(keras.callbacks.Callback):

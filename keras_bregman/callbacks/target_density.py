@@ -16,6 +16,7 @@ from keras_bregman._checks import (
     check_number,
 )
 from keras_bregman._numbers import number, numbers
+from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import (
@@ -24,7 +25,6 @@ from keras_bregman.base_optimizer import (
     check_finite,
 )
 from keras_bregman.callbacks._list import list_that_calls
-from keras_bregman.callbacks._warning import warn
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
@@ -61,11 +61,13 @@ class TargetDensity(keras.callbacks.Callback):
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
     `initial_epoch`, from a saved model or by `BackupAndRestore`, goes on as if
-    it had never stopped; a fit that another has begun without this callback is
-    led on from where it stands. When `fit` ends, the support is released.
-    Broken off by an error or from the keyboard in its last phase, it leaves the
-    support frozen, as it is in what is saved in that phase; another `fit` with
-    this callback releases it, and so does `optimizer.freeze_support(False)`.
+    it had never stopped. A fit that another has begun without this callback
+    is given, from the first step on, the density that the ramp has come to by
+    that epoch: number the epochs from 0 for the whole ramp. When `fit` ends,
+    the support is released. Broken off by an error or from the keyboard in its
+    last phase, it leaves the support frozen, as it is in what is saved in that
+    phase; another `fit` with this callback releases it, and so does
+    `optimizer.freeze_support(False)`.
     Layers with `trainable=False` are left as they are.
 
     Args:
@@ -146,6 +148,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._training = self._checked = False
         self._corrected_at: float | None = None
         self._steers, self._is_alone = False, True
+        self._has_warned = False
 
     def set_model(self, model):
         super().set_model(model)
@@ -160,6 +163,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._training, self._checked = True, False
+        self._has_warned = False
         self._steers = False
         self._steps = None  # a former fit may have had other data
         self._freeze(False)  # or have been broken off
@@ -284,11 +288,13 @@ class TargetDensity(keras.callbacks.Callback):
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
         position = self._position()
-        if position == self._corrected_at or (
-            self._steers
-            and any(o.support_is_frozen for o in self._optimizers())
-        ):
+        if position == self._corrected_at:
             return
+        optimizers = self._optimizers() if self._steers else []
+        if any(o.support_is_frozen for o in optimizers):
+            if not any(o.step_is_stale for o in optimizers):
+                return
+            self._warn_of_stale_steps()
         self._corrected_at = position
         last = self._is_last()
         hard = self.threshold == "hard"
@@ -307,6 +313,17 @@ class TargetDensity(keras.callbacks.Callback):
         _make_exact(exact, hard)
         if last:
             self._freeze()
+
+    def _warn_of_stale_steps(self):
+        if not self._has_warned:
+            self._has_warned = True
+            warn(
+                "TargetDensity has frozen the support, and steps go on that "
+                "were compiled before, as in a loop of your own: weights come "
+                "and go, and are corrected. Give the compiled function "
+                "`optimizer.support_is_frozen` as an argument, by which it is "
+                "compiled anew."
+            )
 
     def _is_last(self):
         """Whether the next correction is the last, and the support frozen."""

@@ -10,8 +10,8 @@ import numpy as np
 from keras_bregman import sparsity
 from keras_bregman._graph import is_graph, layers_of
 from keras_bregman._numbers import number
+from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers, regularized
-from keras_bregman.callbacks._warning import warn
 from keras_bregman.kernels import kernels
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for

@@ -1,4 +1,4 @@
-"""Warnings that every `fit` of a process may give."""
+"""Warnings that every training of a process may give."""
 
 from __future__ import annotations
 
