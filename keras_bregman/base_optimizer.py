@@ -104,7 +104,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         self.regularizer = regularizer
         self._frozen = False
         self._frozen_in_step: bool | None = None  # in what was run or traced
-        self._changed_at = 0.0
+        self._changed_at: Any = 0
         self._shrinks: list[Shrink | None] = []
         self._lambda_variables: list[keras.Variable | None] = []
 
@@ -437,7 +437,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """
         frozen = check_flag("frozen", frozen)
         if frozen != self._frozen:
-            self._changed_at = number(self.iterations)
+            # a copy, and no number: to ask a GPU for one takes long
+            self._changed_at = ops.copy(ops.convert_to_tensor(self.iterations))
         self._frozen = frozen
 
     @property
@@ -451,7 +452,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         return (
             self._frozen_in_step is not None
             and self._frozen_in_step != self._frozen
-            and number(self.iterations) > self._changed_at
+            and number(self.iterations) > number(self._changed_at)
         )
 
     def summary(self, print_fn=print) -> None:
