@@ -13,9 +13,9 @@
 # make coverage    says which lines of keras_bregman no test runs
 # make mutation    breaks the optimizers in every small way; the tests notice
 # make test-lowest runs the core tests on the lowest supported versions
+# make test-newest the same on the newest that the package index has
 # make clean       removes environments and what tools wrote; in build stay
 #                  trained networks, checkpoints and changed runs
-# make test-newest the same on the newest that the package index has
 #
 # Each sets up its own environment in .venv first, from the package index.
 #

@@ -606,13 +606,13 @@ EXPERIMENTS = {
                 *_decayed(_CONVNET_AT_10, (5e-4, 1e-3)),
                 *(
                     _CONVNET_AT_10.changed(
-                        label=f"LinBreg at 10 %, {words}",
-                        options={"weight_decay": decay},
+                        label=f"LinBreg at 10 %, decay 0.001, {words}",
+                        options={"weight_decay": 1e-3},
                         **changes,
                     )
-                    for words, decay, changes in (
-                        ("decay 0.001, ramp 0.75", 1e-3, {"ramp": 0.75}),
-                        ("decay 0.001, tau 1", 1e-3, {"learning_rate": 1.0}),
+                    for words, changes in (
+                        ("ramp 0.75", {"ramp": 0.75}),
+                        ("tau 1", {"learning_rate": 1.0}),
                     )
                 ),
             ),

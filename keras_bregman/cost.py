@@ -13,10 +13,11 @@ import numpy as np
 from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import Call, is_graph, layers_of
 from keras_bregman.kernels import (
-    has_lora,
+    ATTENTION,
     is_kernel,
     is_packed,
     refuse_packed,
+    value_of,
 )
 
 
@@ -102,7 +103,7 @@ def _multiplications(layer, inputs, output, zeros):
 
 def _positions(layer, weight, inputs, output):
     """How often a kernel is used in a call."""
-    if isinstance(layer, _ATTENTION):
+    if isinstance(layer, ATTENTION):
         # positions of query, value and key
         read = {"value": 1, "key": 2}.get(weight.path.split("/")[-2], 0)
         return _product(inputs[read][1:-1])
@@ -135,7 +136,7 @@ def _einsum_positions(layer, shape):
 
 def _arguments(layer, call):
     """The tensors that a layer reads, attention's by their parts."""
-    if not isinstance(layer, _ATTENTION):
+    if not isinstance(layer, ATTENTION):
         return call.inputs
     signature = inspect.signature(layer.call)
     given = signature.bind(*call.args, **call.kwargs).arguments
@@ -151,8 +152,7 @@ def _size(layer, kernel, zeros):
     if zeros:
         return math.prod((layer.kernel if is_packed(layer) else kernel).shape)
     refuse_packed(layer)
-    value = layer.kernel if has_lora(layer) else kernel
-    return int(np.count_nonzero(keras.ops.convert_to_numpy(value)))
+    return int(np.count_nonzero(value_of(layer, kernel)))
 
 
 def _length(shape):
@@ -161,9 +161,3 @@ def _length(shape):
 
 def _product(axes):
     return math.prod(n or 1 for n in axes)
-
-
-_ATTENTION = (
-    keras.layers.MultiHeadAttention,
-    keras.layers.GroupQueryAttention,
-)

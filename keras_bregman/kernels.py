@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -84,14 +84,8 @@ class Kernel(NamedTuple):
 
     @property
     def value(self) -> np.ndarray:
-        """What the layer multiplies by: with LoRA, its product added.
-
-        By numpy and not the backend: a GPU may take a subnormal for 0.
-        """
-        layer: Any = self.layer
-        return keras.ops.convert_to_numpy(
-            layer.kernel if has_lora(layer) else self.variable
-        )
+        """What its layer multiplies by, see `value_of`."""
+        return value_of(self.layer, self.variable)
 
 
 def path_of(variable) -> str:
@@ -169,7 +163,7 @@ _KERNEL_ATTRIBUTES = (
     "depthwise_kernel",
     "pointwise_kernel",
 )
-_ATTENTION = (
+ATTENTION = (
     keras.layers.MultiHeadAttention,
     keras.layers.GroupQueryAttention,
 )
@@ -192,12 +186,16 @@ def is_packed(layer) -> bool:
     return getattr(layer, "quantization_mode", None) in _PACKED
 
 
-def has_lora(layer) -> bool:
-    """Whether a layer multiplies by more than its kernel's variable."""
-    # Keras adds to what is quantized after the multiplication
-    return getattr(layer, "lora_enabled", False) and not getattr(
+def value_of(layer, kernel) -> np.ndarray:
+    """What a layer multiplies by: a kernel, with LoRA its product added.
+
+    By numpy and not the backend: a GPU may take a subnormal for 0.
+    """
+    # to what is quantized Keras adds after the multiplication
+    has_lora = getattr(layer, "lora_enabled", False) and not getattr(
         layer, "quantization_mode", None
     )
+    return keras.ops.convert_to_numpy(layer.kernel if has_lora else kernel)
 
 
 def is_reparameterized(layer) -> bool:
@@ -215,7 +213,7 @@ def is_told_by_config(layer) -> bool:
     Not in float8, where it has them in another order, and not of attention
     whose parts were quantized or given LoRA.
     """
-    if isinstance(layer, _ATTENTION):
+    if isinstance(layer, ATTENTION):
         return not is_reparameterized(layer)
     return getattr(layer, "quantization_mode", None) != "float8"
 

@@ -105,9 +105,9 @@ def compact(
 def _compacted(model, multiple):
     """A compacted copy, and what is noted of each layer by its path."""
     graph = graph_of(model)
-    pieces = _trace(graph, multiple)
-    notes = {}
     tied = _tied(graph)
+    pieces = _trace(graph, multiple, tied)
+    notes = {}
     made = dict(zip(tied, rebuild_tied(list(tied.values())), strict=True))
     for key, piece in pieces.items():
         layer = piece.layer
@@ -185,7 +185,7 @@ def _input_like(layer):
     )
 
 
-def _trace(graph, multiple):
+def _trace(graph, multiple, tied):
     """The piece of every layer, when it is settled what stays of it."""
     classes = Classes()
     channels: dict[int, Channels | None] = {
@@ -193,7 +193,6 @@ def _trace(graph, multiple):
     }
     nodes = nodes_of(graph)
     calls = Counter(id(node.operation) for node in nodes)
-    tied = _tied(graph)
     pieces: dict[int, Piece] = {}
     for node in nodes:
         layer = node.operation
