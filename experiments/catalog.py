@@ -606,13 +606,14 @@ EXPERIMENTS = {
                 *_decayed(_CONVNET_AT_10, (5e-4, 1e-3)),
                 *(
                     _CONVNET_AT_10.changed(
-                        label=f"LinBreg at 10 %, decay 0.001, {words}",
-                        options={"weight_decay": 1e-3},
+                        label=f"LinBreg at 10 %, decay {decay}, {words}",
+                        options={"weight_decay": decay},
                         **changes,
                     )
-                    for words, changes in (
-                        ("ramp 0.75", {"ramp": 0.75}),
-                        ("tau 1", {"learning_rate": 1.0}),
+                    for decay, words, changes in (
+                        (1e-3, "ramp 0.75", {"ramp": 0.75}),
+                        (1e-3, "tau 1", {"learning_rate": 1.0}),
+                        (3e-3, "tau 1", {"learning_rate": 1.0}),
                     )
                 ),
             ),
