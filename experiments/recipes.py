@@ -178,6 +178,11 @@ class Recipe:
         return self.optimizer in ("LinBreg", "AdaBreg")
 
     @property
+    def is_dense(self) -> bool:
+        """Whether nothing makes its weights 0."""
+        return self.density is None and self.optimizer in ("SGD", "Adam")
+
+    @property
     def slug(self) -> str:
         """The label as a file name."""
         kept = (c if c.isalnum() or c in ".-" else " " for c in self.label)

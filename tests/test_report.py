@@ -232,6 +232,48 @@ def test_who_is_first_at_a_density(tmp_path):
     assert ranking.by_density(mlp) is None
 
 
+def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
+    tmp_path,
+):
+    def lines():
+        return ranking.glance(Archive(tmp_path)).rows
+
+    put(tmp_path, "curve-lenet", only=("Adam", "Pruning at 2 %"))
+    put(tmp_path, "curve-lenet", only=("AdaBreg at 50 %",), density=0.5)
+    put(tmp_path, "curve-lenet", "small")
+    assert lines() == []  # without ours, at too many weights, small
+    put(
+        tmp_path,
+        "curve-lenet",
+        only=("AdaBreg at 5 %",),
+        seeds=(1,),
+        density=0.05,
+    )
+    network = "LeNet-300-100 on MNIST"
+    record = "98.47 at 5 %, sparse momentum"
+    (line,) = lines()
+    assert line == [
+        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "no full run yet"),
+        *("90.00 ± 0.00 by Adam", record),
+    ]
+    # another experiment's dense network, of the same kind and more weights
+    other = "Adam, weight decay 0.3"
+    put(tmp_path, "decay-lenet", only=(other,), accuracy=0.95)
+    put(tmp_path, "figure2-4", only=("SGD",), accuracy=0.99)
+    put(tmp_path, "curve-lenet", only=("LinBreg at 5 %",), accuracy=0.99)
+    put(tmp_path, "curve-lenet", only=("RigL at 5 %",), density=0.04)
+    (line,) = lines()
+    assert line == [  # LinBreg has 10 % of the weights
+        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "RigL 90.00 ± 0.00"),
+        *(f"95.00 ± 0.00 by {other}", record),
+    ]
+    put(tmp_path, "curve-resnet18", only=("LinBreg at 5 %",), density=0.05)
+    assert lines()[1][-2:] == [
+        "no full run yet",
+        "90.9 at 5.5 %, the paper's LinBreg",
+    ]
+
+
 def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):
     (recipe, *_), _ = EXPERIMENTS["search-lenet"].at("full")
     # cut after the last epoch, as some peers are
@@ -266,6 +308,25 @@ def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
         "sparse momentum, published",
     ]
     assert not axis.texts
+
+
+def test_published_records_lie_in_the_frame_of_full_runs_only(tmp_path):
+    for scale in ("full", "small"):
+        put(
+            tmp_path,
+            "curve-resnet18",
+            scale,
+            only=("LinBreg at 5 %",),
+            accuracy=0.945,
+        )
+    full, small = (
+        tradeoff.draw(Archive(tmp_path).rows("curve-resnet18", scale)).axes[0]
+        for scale in ("full", "small")
+    )
+    # the paper's LinBreg, 90.9 %, is the lower one
+    assert full.get_ylim()[0] < 90.9
+    _, labels = small.get_legend_handles_labels()
+    assert labels == ["LinBreg"]
 
 
 def test_an_arrow_names_what_lies_below_the_frame(tmp_path):
@@ -560,7 +621,7 @@ def test_every_claim_is_about_recipes_that_exist(tmp_path):
     ]
 
 
-# --- Figures and the digest ------------------------------------------------
+# --- Figures --------------------------------------------------------------
 
 
 def test_a_curve_is_the_mean_and_its_band_the_range(tmp_path):
@@ -659,30 +720,6 @@ def test_figure_1_without_a_backend_says_what_to_install(monkeypatch):
     monkeypatch.delattr("experiments.models", raising=False)
     with pytest.raises(RuntimeError, match=r"Figure 1.*pip install"):
         architecture.read_layers()
-
-
-def test_the_digest_has_the_larger_scale_and_no_run_twice(tmp_path):
-    put(tmp_path, "figure2-4", "small")
-    put(tmp_path, "figure5-8", "small")
-    put(tmp_path, "table3", "small")
-    put(tmp_path, "table3", only=("LinBreg", "LinBreg (report)"), seeds=(0,))
-    lines = tables.digest(Archive(tmp_path)).splitlines()[2:]
-    figures = {
-        r.label
-        for name in ("figure2-4", "figure5-8")
-        for r in EXPERIMENTS[name].recipes
-    }
-    table3 = [line for line in lines if line.startswith("table3")]
-    assert len(lines) == len(figures) + len(table3)
-    full = [line.split() for line in table3 if " full " in line]
-    assert full == [
-        ["table3", "full", "LinBreg", "90.00", "10.00", "1", "of", "3"]
-    ]
-    # each row at its own, and none with the report's settings
-    assert len(table3) == 7 and "(report)" not in "".join(table3)
-    put(tmp_path, "curve-lenet", only=("AdaBreg at 2 %", "LinBreg at 2 %"))
-    added = tables.digest(Archive(tmp_path)).splitlines()[2 + len(lines) :]
-    assert ["AdaBreg at 2 %" in line for line in added] == [True]
 
 
 def test_markdown_says_that_nothing_is_missing_only_if_so(tmp_path):

@@ -18,7 +18,7 @@ def training(recipe: Recipe, flops: list[float]) -> float:
         recipe: What was trained.
         flops: The forward pass's share at the end of each epoch.
     """
-    if recipe.density is None and recipe.optimizer in ("SGD", "Adam"):
+    if recipe.is_dense:
         return 1.0
     total = 0.0
     for epoch, share in enumerate(flops, 1):

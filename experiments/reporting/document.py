@@ -53,7 +53,7 @@ class Document(NamedTuple):
 
     Attributes:
         verdicts: On the report's claims.
-        sections: In the catalog's order.
+        sections: At a glance, then in the catalog's order.
         troubles: Damaged and stale files, with the reason.
     """
 
@@ -77,8 +77,11 @@ def build(
         *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),
     ]
     sections = [
-        _section(experiment, archive, drawn)
-        for experiment in EXPERIMENTS.values()
+        Section(ranking.TITLE, [(ranking.GLANCE, ranking.glance(archive))], []),
+        *(
+            _section(experiment, archive, drawn)
+            for experiment in EXPERIMENTS.values()
+        ),
     ]
     return Document(verdicts, [*sections, *benchmarks], troubles)
 

@@ -40,7 +40,7 @@ def _section(section: Section) -> Iterator[str]:
     for caption, table in section.tables:
         yield caption
         if table is not None:
-            yield _table(table)
+            yield table_of(table)
     for drawn in section.figures:
         if drawn.images:
             yield f"![{drawn.title}](figures/{drawn.name}.svg)"
@@ -57,7 +57,7 @@ def _gaps(content):
     yield "\n".join(lines) or "Nothing."
 
 
-def _table(table: Table) -> str:
+def table_of(table: Table) -> str:
     """Markdown has no groups of columns, so every head names its own."""
     header = [
         f"{group} {column}".strip()

@@ -75,6 +75,18 @@ RECORDS = {
     "curve-convnet": {
         "the paper's AdaBreg": {0.023: PAPER["table1"]["AdaBreg"].test_accuracy}
     },
+    "curve-resnet18": {
+        f"the paper's {name}": {
+            PAPER["table2"][name].density / 100: PAPER["table2"][
+                name
+            ].test_accuracy
+        }
+        for name in ("LinBreg", "AdaBreg")
+    },
+    "curve-vgg16": {
+        # abstract of arXiv 2606.12278, 2026; SNIP's variant of VGG
+        "one-cycle pruning, similar network": {0.03: 93.13},
+    },
 }
 
 # ends the label of a recipe with the report's settings instead of ours

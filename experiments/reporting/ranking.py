@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
-from experiments.reporting.cells import Row
+import math
+
+from experiments.catalog import EXPERIMENTS
+from experiments.reporting.cells import Archive, Row
 from experiments.reporting.criteria import mean
+from experiments.reporting.published import RECORDS
 from experiments.reporting.tables import (
     Table,
+    accuracy,
     by_method,
     densities_of,
+    is_curve,
     percent,
 )
+
+TITLE = "At a glance"
+GLANCE = (
+    "Test accuracy in percent at densities asked for, of full runs: mean ± "
+    "standard deviation over three seeds, or how many there are. Bregman and "
+    "other methods: the best of either in one recipe, at no more weights than "
+    "asked for. Dense: of all dense networks of these experiments the best on "
+    "validation data. Published: by others, next to that density."
+)
+_SPARSE = 0.1  # no glance at more weights
+_BESIDE = 1.2  # times as many weights at most, what is published
 
 CAPTION = (
     "Who is first, of the methods with all their runs and no more weights than "
@@ -28,7 +45,7 @@ def by_density(rows: list[Row]) -> Table | None:
         A column for each density; `None` if there is none at which both kinds
         have run.
     """
-    methods = by_method(rows)
+    methods = by_method(filter(_is_whole, rows))
     columns: dict[float, list[str]] = {}
     for density in densities_of(rows):
         ours = _best(methods, density, True)
@@ -48,6 +65,36 @@ def by_density(rows: list[Row]) -> Table | None:
     )
 
 
+def glance(archive: Archive) -> Table:
+    """All curves' full runs at 10 % of the weights and below, in one table.
+
+    A line for each density at which a Bregman optimizer has run.
+    """
+    missing = "no full run yet"
+    lines = []
+    for name in filter(is_curve, EXPERIMENTS):
+        rows = archive.rows(name, "full")
+        methods = by_method(rows)
+        for density in densities_of(rows):
+            ours = _best(methods, density, True)
+            if density > _SPARSE or not ours:
+                continue
+            others = _best(methods, density, False)
+            dense = _dense(archive, rows[0])
+            lines.append(
+                [
+                    EXPERIMENTS[name].title.partition(" at ")[0],
+                    percent(density),
+                    _named(*ours),
+                    _named(*others) if others else missing,
+                    accuracy(dense, f" by {dense.label}") if dense else missing,
+                    _published(name, density),
+                ]
+            )
+    heads = ("network", "density", "Bregman", "other methods", "dense")
+    return Table([("", (*heads, "published"))], lines, missing)
+
+
 def _best(methods, density, is_bregman):
     """The best method of a kind, and its row; `None` where there is none."""
     eligible = (
@@ -55,18 +102,49 @@ def _best(methods, density, is_bregman):
         for method, found in methods.items()
         if density in found
         and found[density].recipe.is_bregman == is_bregman
-        and _counts(found[density])
+        and found[density].results
+        # the density met, or a smaller one
+        and mean(found[density], "density") <= 102 * density
     )
     return max(
         eligible, key=lambda pair: mean(pair[1], "test_accuracy"), default=None
     )
 
 
-def _counts(row):
-    """Whether it has all its runs and met the density, or a smaller one."""
-    if len(row.results) < len(row.declared):
-        return False
-    return mean(row, "density") <= 102 * row.recipe.density
+def _is_whole(row):
+    return len(row.results) == len(row.declared)
+
+
+def _dense(archive, like):
+    """The dense row of a network that is best on validation data, or `None`."""
+    network = ("model", "data", "width", "batch_norm", "examples")
+    found = [
+        row
+        for name in EXPERIMENTS
+        for row in archive.rows(name, "full")
+        if row.results
+        and row.recipe.is_dense
+        and all(
+            getattr(row.recipe, field) == getattr(like.recipe, field)
+            for field in network
+        )
+    ]
+    return max(found, key=lambda row: mean(row, "val_accuracy"), default=None)
+
+
+def _named(name, row):
+    return f"{name} {accuracy(row)}"
+
+
+def _published(name, density):
+    """What others print at about that density."""
+    found = [
+        f"{accuracy} at {percent(at)}, {who}"
+        for who, points in RECORDS.get(name, {}).items()
+        for at, accuracy in points.items()
+        if abs(math.log(at / density)) <= math.log(_BESIDE)
+    ]
+    return "; ".join(found) or "-"
 
 
 def _column(our_method, ours, other_method, others):

@@ -1,30 +1,17 @@
-"""The report's tables out of rows, and the one that sums up."""
+"""The report's tables out of rows."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.reporting import cost
-from experiments.reporting.cells import Archive, Row
-from experiments.reporting.published import (
-    AS_REPORTED,
-    REPORT,
-    Published,
-    paper_of,
-    report_of,
-)
+from experiments.reporting.cells import Row
+from experiments.reporting.published import Published, paper_of, report_of
 
 _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
-# of our optimizers, by curve
-_STRONGER = {
-    "curve-lenet": "AdaBreg at",
-    "curve-convnet": "AdaBreg at",
-    "curve-resnet18": "LinBreg at",
-    "curve-vgg16": "LinBreg at",
-}
 
 
 class Table(NamedTuple):
@@ -152,7 +139,7 @@ def percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def by_method(rows: list[Row]) -> dict[str, dict[float | None, Row]]:
+def by_method(rows: Iterable[Row]) -> dict[str, dict[float | None, Row]]:
     """A curve's rows by method and density; `None` for the dense ones."""
     found: dict[str, dict[float | None, Row]] = {}
     for row in rows:
@@ -166,10 +153,15 @@ def _at_density(row):
         return ""
     if not row.results:
         return _no_run(row.scale)
-    text = str(row.cell("test_accuracy"))
     asked, got = row.recipe.density, row.cell("density").mean
     if asked is not None and abs(got - 100 * asked) > 2 * asked:
-        text += f" ({got:.3g} %)"
+        return accuracy(row, f" ({got:.3g} %)")
+    return accuracy(row)
+
+
+def accuracy(row: Row, note: str = "") -> str:
+    """On test data, and of how many runs if some are missing."""
+    text = f"{row.cell('test_accuracy')}{note}"
     return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
 
 
@@ -214,46 +206,3 @@ def _published(numbers: Published | None):
     if numbers is None:
         return ("-",) * len(_HEADS)
     return tuple(f"{number:.1f}" for number in numbers)
-
-
-def digest(archive: Archive) -> str:
-    """What has been reached so far, in one plain text table.
-
-    The perceptron's experiments and every table, each row at the larger scale
-    that has results, and the curves of our stronger optimizer; rows without a
-    result, and the report's settings, are left out.
-    """
-    # with the package comes Keras, which nothing else here needs
-    from keras_bregman._table import table
-
-    lines, met = [], set()
-    for name in ("figure2-4", "figure5-8", *REPORT, *_STRONGER):
-        for row in _at_best_scale(archive, name):
-            key = (EXPERIMENTS[name].family, row.label)
-            if not row.label.startswith(_STRONGER.get(name, "")):
-                continue
-            if row.results and key not in met:
-                met.add(key)
-                lines.append(_line(name, row))
-    return table(
-        ("experiment", "scale", "optimizer", "test in %", "density in %", "n"),
-        lines,
-    )
-
-
-def _at_best_scale(archive, name):
-    for rows in zip(*(archive.rows(name, s) for s in SCALES), strict=True):
-        found = next((row for row in rows if row.results), rows[0])
-        if not found.label.endswith(AS_REPORTED):
-            yield found
-
-
-def _line(name, row):
-    return (
-        name,
-        row.scale,
-        row.label,
-        row.cell("test_accuracy"),
-        row.cell("density"),
-        row.runs,
-    )

@@ -59,9 +59,10 @@ def draw(rows: Sequence[Row]) -> Figure:
             continue
         present.sort(key=lambda row: row.recipe.density or 1)
         lines[method] = _line(axis, method, present)
-    for (name, points), marker in zip(
-        RECORDS.get(rows[0].experiment, {}).items(), "*PX", strict=False
-    ):
+    # small networks are not those that others have trained
+    is_full = rows[0].scale == "full"
+    records = RECORDS.get(rows[0].experiment, {}) if is_full else {}
+    for (name, points), marker in zip(records.items(), "*PX", strict=False):
         axis.plot(
             [100 * density for density in points],
             list(points.values()),
@@ -79,7 +80,9 @@ def draw(rows: Sequence[Row]) -> Figure:
     if lines:
         # what falls far below the others would hide how they differ
         lowest = [min(means) for _, means in lines.values()]
-        bottom = max(min(lowest), max(lowest) - 6) - 0.5
+        bottom = max(min(lowest), max(lowest) - 6)
+        published = [min(points.values()) for points in records.values()]
+        bottom = min([bottom, *published]) - 0.5
         axis.set_ylim(bottom=bottom)
         below = [
             (density, mean, method)
