@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from experiments.recipes import DENSITY_TOLERANCE
 from keras_bregman.callbacks import PlateauDecay
 
 
@@ -144,8 +145,9 @@ class Checkpoint(keras.callbacks.Callback):
         if self.density is None:
             return scores
         # too dense a network counts less than any other, the densest least
+        most = (1 + DENSITY_TOLERANCE) * self.density
         return [
-            score if density <= 1.02 * self.density else -density
+            score if density <= most else -density
             for score, density in zip(
                 scores, self.history["density"], strict=True
             )

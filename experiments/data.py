@@ -168,6 +168,11 @@ def load(
     )
 
 
+def inputs_of(name: str) -> Inputs:
+    """The images of a dataset of `NAMES`, without loading it."""
+    return _DIGITS if name == "digits" else _SPECS[name].inputs
+
+
 def noise(name: str, examples: int) -> Dataset:
     """Random images and labels in a dataset's shapes, to time things with.
 
@@ -175,7 +180,7 @@ def noise(name: str, examples: int) -> Dataset:
         name: One of `NAMES`.
         examples: Number of images in each of the splits.
     """
-    inputs = _DIGITS if name == "digits" else _SPECS[name].inputs
+    inputs = inputs_of(name)
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (examples, *inputs.shape), "uint8")
     y = generator.integers(0, 10, examples)

@@ -212,13 +212,14 @@ def subjects(experiment: str) -> list[Subject]:
         if not row.results:
             continue
         facts = {"accuracy": row.cell("test_accuracy").mean}
-        is_dense = recipe.optimizer in ("SGD", "Adam")
+        is_dense = recipe.is_dense
         try:
-            model = (
-                by_width.setdefault(recipe.width, zoo.untrained(recipe))
-                if is_dense
-                else zoo.trained(job)
-            )
+            if not is_dense:
+                model = zoo.trained(job)
+            elif recipe.width in by_width:
+                model = by_width[recipe.width]
+            else:
+                model = by_width[recipe.width] = zoo.untrained(recipe)
         except FileNotFoundError as error:
             say(f"left out: {error}")
             continue

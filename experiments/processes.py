@@ -15,7 +15,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-_ROOT = pathlib.Path(__file__).parent.parent
+from experiments import results
+
 CAN_LOCK = importlib.util.find_spec("fcntl") is not None
 
 
@@ -76,7 +77,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen]:
     """A `python -m experiments`, gone with its children after the context."""
     process = subprocess.Popen(
         [sys.executable, "-m", "experiments", *arguments],
-        cwd=_ROOT,
+        cwd=results.ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

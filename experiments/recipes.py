@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import json
 import types
 import typing
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
     import keras
 
 MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
+DENSITY_TOLERANCE = 0.02  # by which one may be missed, as a share of it
 LASSO_CUT = 0.75  # of training is over when what the penalty left is cut
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
@@ -188,6 +190,20 @@ class Recipe:
         kept = (c if c.isalnum() or c in ".-" else " " for c in self.label)
         return "-".join("".join(kept).lower().split())
 
+    def differences(self, stored: dict[str, Any]) -> list[str]:
+        """In what a recipe of a result file is another one, in words."""
+        declared = dataclasses.asdict(self)
+        # a field younger than the file had its default's effect before
+        stored = {**_DEFAULTS, **stored}
+        return [
+            f"{name} is {was}, not {now}"
+            for name in dict.fromkeys((*declared, *stored))
+            # the text, as the order of a start's expressions counts; it has
+            # no tuples
+            if (was := json.dumps(stored.get(name)))
+            != (now := json.dumps(declared.get(name)))
+        ]
+
     def changed(self, **changes: Any) -> Recipe:
         """A copy with other values; raises ValueError for no such field."""
         for name in changes:
@@ -250,7 +266,8 @@ class Recipe:
         import keras_bregman as kb
 
         found: list[keras.callbacks.Callback] = []
-        if self.density is not None:
+        # learned thresholds are steered by nobody
+        if self.density is not None and self.method != "thresholds":
             found.append(self._steering(self.density, seed))
         if self.schedule == "plateau":
             found.append(
@@ -264,7 +281,7 @@ class Recipe:
 
     def _steering(self, density, seed):
         import keras_bregman as kb
-        from experiments.peers import learned_threshold, pruning, rewiring
+        from experiments.peers import pruning, rewiring
 
         further = self.steering
         if self.method == "pruning":
@@ -276,8 +293,6 @@ class Recipe:
             return rewiring.RigL(density, seed=seed, **further)
         if self.method == "set":
             return rewiring.SET(density, seed=seed, **further)
-        if self.method == "thresholds":
-            return learned_threshold.ThresholdLogger()
         return kb.callbacks.TargetDensity(
             density, ramp=self.ramp, freeze=self.freeze, **further
         )
@@ -391,3 +406,7 @@ def parse_change(text: str) -> tuple[str, Any]:
     except (SyntaxError, ValueError):
         parsed = value.strip()  # a bare word is a string
     return name, parsed
+
+
+# of the fields that have any; the others are in every result file
+_DEFAULTS = dataclasses.asdict(Recipe("", "mlp", "mnist", "SGD", 1.0))

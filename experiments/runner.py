@@ -229,15 +229,11 @@ def _kind(job):
 def _read(job):
     """The run's result; raises DamagedResult if it is another recipe's too."""
     result = results.read(job.result)
-    try:
-        # a field younger than the file had its default's effect before; the
-        # text, since the order of a start's expressions counts
-        same = repr(Recipe(**result["recipe"])) == repr(job.recipe)
-    except (TypeError, ValueError):  # a field or a value from another version
-        same = False
-    if not same:
+    differences = job.recipe.differences(result["recipe"])
+    if differences:
         raise results.DamagedResult(
-            f"The result file {job.result} is of a run with other settings."
+            f"The result file {job.result} is of a run with other settings: "
+            f"{'; '.join(differences)}."
         )
     return result
 

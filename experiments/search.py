@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 
 from experiments import results
-from experiments.data import load
+from experiments.data import inputs_of, load
 from experiments.processes import (
     children,
     environment,
@@ -104,13 +104,12 @@ def run(
 
 
 def _hypermodel(search):
-    # before keras-tuner, for what it says where that is missing
-    from keras_bregman import tuning  # isort: skip
     import keras
 
     from experiments import models
+    from keras_bregman import tuning
 
-    inputs = load(search.data).inputs
+    inputs = inputs_of(search.data)
     return tuning.SparseHyperModel(
         lambda hp: getattr(models, search.model)(inputs, width=search.width),
         search.optimizer,

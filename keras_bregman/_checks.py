@@ -75,7 +75,7 @@ def check_integer(name, value, low):
 
 def check_flag(name, value):
     """`value` as a bool; raises ValueError unless it is one."""
-    good = isinstance(value, (numbers.Integral, np.bool_))
+    good = isinstance(value, (bool, np.bool_))
     check_all((name, value, good, "True or False"))
     return bool(value)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import keras
 from keras import ops
 
 
@@ -25,3 +26,12 @@ def numbers(scalars: Iterable) -> list:
     if len({scalar.dtype for scalar in scalars}) == 1:
         return ops.convert_to_numpy(ops.stack(scalars)).tolist()
     return [number(scalar) for scalar in scalars]
+
+
+def first_not_finite(variables: Iterable) -> keras.Variable | None:
+    """The first variable that holds NaN or infinite numbers."""
+    variables = list(variables)
+    values = map(ops.convert_to_tensor, variables)
+    finite = numbers(ops.all(ops.isfinite(value)) for value in values)
+    bad = (v for v, good in zip(variables, finite, strict=True) if not good)
+    return next(bad, None)

@@ -29,7 +29,8 @@ def figure_of(width: float, height: float, path):
     figure = Figure(figsize=(width, height), layout="constrained")
     known = sorted(figure.canvas.get_supported_filetypes())
     is_known = check_path("path", path).suffix[1:].lower() in known
-    check_all(("path", path, is_known, f"an image file, one of .{known}"))
+    kinds = ", ".join(f".{suffix}" for suffix in known)
+    check_all(("path", path, is_known, f"an image file, one of {kinds}"))
     return figure
 
 

@@ -65,14 +65,32 @@ def answers(format, path, names, batch, arrays):
     inputs, outputs = names
     load = {"saved_model": saved_model, "litert": litert, "onnx": onnx}
     run = load[format](path)
-    found = []
-    for i in range(0, len(arrays[0]), batch):
-        some = [array[i : i + batch] for array in arrays]
-        found.append(run(dict(zip(inputs, some, strict=True))))
-    order = outputs if set(outputs) == set(found[0]) else list(found[0])
+
+    def in_order(some):
+        found = run(dict(zip(inputs, some, strict=True)))
+        order = outputs if set(outputs) == set(found) else found
+        return [found[name] for name in order]
+
+    return in_batches(in_order, arrays, batch)
+
+
+def in_batches(run, arrays, batch):
+    """What `run` makes of arrays, some examples at a time.
+
+    Args:
+        run: From a list of arrays to a list of arrays.
+        arrays: Of any number of examples.
+        batch: Examples at a time.
+    """
+    found = [
+        run([array[i : i + batch] for array in arrays])
+        for i in range(0, len(arrays[0]), batch)
+    ]
     # an output without a batch counts once for each
-    parts = [[np.atleast_1d(some[name]) for some in found] for name in order]
-    return [np.concatenate(part) for part in parts]
+    return [
+        np.concatenate([np.atleast_1d(part) for part in parts])
+        for parts in zip(*found, strict=True)
+    ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-DISTRIBUTIONS = ("global", "uniform", "erdos-renyi")
+from keras_bregman._checks import check_choice
+
+DISTRIBUTIONS = ("uniform", "erdos-renyi")
 
 
 def allocate(
@@ -13,7 +15,8 @@ def allocate(
 ) -> list[int]:
     """Shares a number of non-zero entries out among kernels.
 
-    Every kernel gets at least 1 and at most all of its entries.
+    Every kernel gets at least 1 and at most all of its entries. So the sum may
+    differ from `total`: by rounding, and if there are more kernels than that.
 
     Args:
         shapes: The kernels' shapes.
@@ -22,11 +25,18 @@ def allocate(
             `"erdos-renyi"`, densities proportional to sum(shape) /
             prod(shape), as far as they stay under 1.
 
+    Returns:
+        For each kernel how many of its entries may be on.
+
+    Raises:
+        ValueError: If `distribution` is neither.
+
     Reference: Evci, Gale, Menick, Castro, Elsen, "Rigging the Lottery: Making
     All Tickets Winners", ICML 2020, for convolutions; Mocanu et al., "Scalable
     Training of Artificial Neural Networks with Adaptive Sparse Connectivity",
     Nature Communications 9, 2018, for dense layers.
     """
+    check_choice("distribution", distribution, DISTRIBUTIONS)
     sizes = [math.prod(shape) for shape in shapes]
     if distribution == "uniform":
         wanted = [float(size) for size in sizes]

@@ -30,7 +30,7 @@ from keras_bregman._fusion import (
     spread,
     vectors,
 )
-from keras_bregman._numbers import number, numbers
+from keras_bregman._numbers import first_not_finite, number
 from keras_bregman._table import table
 from keras_bregman._warning import warn
 from keras_bregman.choice import Shrink, choose
@@ -636,17 +636,15 @@ def check_finite(variables) -> None:
     Args:
         variables: A list of `keras.Variable`s.
     """
-    values = (ops.convert_to_tensor(v) for v in variables)
-    finite = numbers(ops.all(ops.isfinite(value)) for value in values)
-    for variable, good in zip(variables, finite, strict=True):
-        if not good:
-            raise FloatingPointError(
-                f"'{path_of(variable)}' holds NaN or infinite weights, from a "
-                "loss or gradient that was not finite. Check the data for "
-                "NaN, lower `learning_rate` or set `global_clipnorm`; then "
-                "load finite weights and go on: the optimizer's state heals "
-                "itself at the next step."
-            )
+    variable = first_not_finite(variables)
+    if variable is not None:
+        raise FloatingPointError(
+            f"'{path_of(variable)}' holds NaN or infinite weights, from a loss "
+            "or gradient that was not finite. Check the data for NaN, lower "
+            "`learning_rate` or set `global_clipnorm`; then load finite "
+            "weights and go on: the optimizer's state heals itself at the next "
+            "step."
+        )
 
 
 def _kind(variable, shrink):

@@ -11,7 +11,17 @@ import sys
 import zipfile
 from collections.abc import Sequence
 
-_FORMATS = {".tflite": "litert", ".onnx": "onnx"}
+import keras
+import numpy as np
+
+import keras_bregman as kb
+from keras_bregman import exporting, sparse_file, sparsity
+from keras_bregman._checks import check_path
+from keras_bregman._files import replacing
+from keras_bregman._graph import is_graph
+from keras_bregman._table import table
+
+_FORMATS = {suffix: name for name, suffix in exporting.SUFFIXES.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(given)
     if (
         options.command is _export
-        and _backend() != "tensorflow"
+        and keras.config.backend() != "tensorflow"
         and importlib.util.find_spec("tensorflow")  # or `export` asks for it
     ):
         # formats are written by TensorFlow, and Keras is imported already
@@ -46,12 +56,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"keras-bregman: {error}", file=sys.stderr)
         return 1
     return 0
-
-
-def _backend():
-    import keras
-
-    return keras.config.backend()
 
 
 def _parser():
@@ -94,7 +98,7 @@ def _parser():
     )
     export.add_argument(
         "--precision",
-        choices=("float32", "float16", "int8"),
+        choices=exporting.PRECISIONS,
         default="float32",
         help="of the weights in a .tflite file",
     )
@@ -112,8 +116,6 @@ def _add_samples(command, purpose):
 
 
 def _samples(options):
-    import numpy as np
-
     if options.samples is None:
         return None
     try:
@@ -126,9 +128,6 @@ def _samples(options):
 
 
 def _inspect(options):
-    from keras_bregman import sparsity
-    from keras_bregman._table import table
-
     model = _load(options.file)
     try:
         total = sparsity.total(sparsity.count(model))
@@ -156,25 +155,17 @@ def _inspect(options):
 
 
 def _flops(model):
-    from keras_bregman._graph import is_graph
-    from keras_bregman.cost import flops
-
     if not is_graph(model):
         return []
-    on = flops(model, zeros=False)
-    return [("FLOPs", f"{flops(model):,} ({on:,} without zeros)")]
+    on = kb.flops(model, zeros=False)
+    return [("FLOPs", f"{kb.flops(model):,} ({on:,} without zeros)")]
 
 
 def _density(options):
-    import keras_bregman as kb
-
     kb.summary(_load(options.file))
 
 
 def _compact(options):
-    import keras_bregman as kb
-    from keras_bregman._files import replacing
-
     samples = _samples(options)
     small, report = kb.compact(
         _load(options.file), True, samples, options.multiple_of
@@ -192,8 +183,6 @@ def _compact(options):
 
 
 def _export(options):
-    import keras_bregman as kb
-
     kind = _FORMATS.get(options.out.suffix, "saved_model")
     samples = _samples(options)
     difference = kb.export(
@@ -207,12 +196,6 @@ def _export(options):
 
 def _load(file):
     """The model in a file of ours or of Keras'."""
-    import keras
-
-    import keras_bregman as kb
-    from keras_bregman import sparse_file
-    from keras_bregman._checks import check_path
-
     with open(check_path("file", file), "rb") as opened:
         ours = opened.read(8) == sparse_file.MAGIC
     if ours:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import re
 from collections.abc import Sequence
 
 import keras
@@ -14,6 +13,8 @@ from keras_bregman._checks import check_all, check_flag
 from keras_bregman._graph import Call, is_graph, layers_of
 from keras_bregman.kernels import (
     ATTENTION,
+    TRANSPOSED_LAYERS,
+    einsum_axes,
     is_kernel,
     is_packed,
     refuse_packed,
@@ -34,7 +35,8 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
     Args:
         model: A built functional or Sequential model.
         zeros: Whether entries that are 0 count, as they do for all who
-            multiply with them. With LoRA, once its product is added.
+            multiply with them: of what the layer multiplies by, with LoRA the
+            sum.
 
     Raises:
         ValueError: If the model is something else; without zeros, for a layer
@@ -48,14 +50,23 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
             "a built functional or Sequential model, with a `keras.Input`",
         )
     )
-    return _flops_of_graph(model, check_flag("zeros", zeros))
+    return 2 * _multiplications_of_graph(model, check_flag("zeros", zeros))
 
 
 def flops_of(
     layer: keras.layers.Layer, calls: Sequence[Call], zeros: bool = True
 ) -> int:
     """Those of one layer, in all of its calls."""
-    return 2 * sum(
+    return 2 * _multiplications_in(layer, calls, zeros)
+
+
+def _multiplications_of_graph(model, zeros, inputs=None):
+    layers = layers_of(model, inputs=inputs).values()
+    return sum(_multiplications_in(*entry, zeros) for entry in layers)
+
+
+def _multiplications_in(layer, calls, zeros):
+    return sum(
         _multiplications(
             layer,
             [tensor.shape for tensor in _arguments(layer, call)],
@@ -66,18 +77,13 @@ def flops_of(
     )
 
 
-def _flops_of_graph(model, zeros, inputs=None):
-    layers = layers_of(model, inputs=inputs).values()
-    return sum(flops_of(layer, calls, zeros) for layer, calls in layers)
-
-
 def _multiplications(layer, inputs, output, zeros):
     """Of one call, from the shapes that go in and come out."""
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = [shape[:1] + shape[2:] for shape in inputs]
         if is_graph(layer.layer):
             given = [keras.KerasTensor(shape) for shape in inner]
-            once = _flops_of_graph(layer.layer, zeros, given) // 2
+            once = _multiplications_of_graph(layer.layer, zeros, given)
         else:
             shape = output[:1] + output[2:]
             once = _multiplications(layer.layer, inner, shape, zeros)
@@ -116,13 +122,13 @@ def _positions(layer, weight, inputs, output):
         end = len(output) - (not first)
         return _length(inputs[0]) * _product(output[end - rank : end])
     # a transposed convolution uses its kernel where it reads
-    shape = inputs[0] if "Transpose" in type(layer).__name__ else output
+    shape = inputs[0] if isinstance(layer, TRANSPOSED_LAYERS) else output
     return _product(shape[2:] if first else shape[1:-1])
 
 
 def _einsum_positions(layer, shape):
     """The axes that are in the input and not in the kernel, but the batch."""
-    given, kernel, _ = re.split(",|->", layer.equation.replace(" ", ""))
+    given, kernel, _ = einsum_axes(layer)
     # an ellipsis stands for all that the others do not name
     before, dots, after = given.partition("...")
     unnamed = shape[len(before) : len(shape) - len(after)] if dots else ()

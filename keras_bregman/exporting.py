@@ -37,7 +37,9 @@ _WHERE = {
 }
 _HALVES = ("float16", "bfloat16")
 _BATCH = 256  # in which samples are compared
+SUFFIXES = {"litert": ".tflite", "onnx": ".onnx"}
 _TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 0.5}
+PRECISIONS = tuple(_TOLERANCES)
 
 
 def export(
@@ -94,9 +96,13 @@ def export(
         samples = random_inputs(model)
     samples = as_inputs(model, samples)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write = {"saved_model": _saved_model, "litert": _litert, "onnx": _onnx}
     with _computing(model, format):
-        write[format](model, path, precision, samples)
+        if format == "saved_model":
+            _saved_model(model, path)
+        elif format == "litert":
+            _litert(model, path, precision, samples)
+        else:
+            _onnx(model, path, samples)
         return _difference(model, path, format, precision, samples)
 
 
@@ -180,10 +186,10 @@ def _suits(path, format):
             return not path.exists()
         found = {f.name for f in path.iterdir()}
         return not found or "saved_model.pb" in found <= parts
-    return path.suffix == {"litert": ".tflite", "onnx": ".onnx"}[format]
+    return path.suffix == SUFFIXES[format]
 
 
-def _saved_model(model, path, precision, samples, batch=None):
+def _saved_model(model, path, batch=None):
     """As Keras' own export, which writes every weight twice."""
     import tensorflow as tf
 
@@ -241,7 +247,7 @@ def _output_names(model):
     return [f"output_{i}" for i in range(len(model.outputs))]
 
 
-def _onnx(model, path, precision, samples):
+def _onnx(model, path, samples):
     n = model.inputs[0].shape[0] or 1
     some = keras.tree.map_structure(lambda array: array[:n], samples)
     model(some, training=False)  # Keras asks for a call
@@ -265,7 +271,7 @@ def _litert(model, path, precision, samples):
         # LiteRT has no lists of tensors but of one shape
         layers = model._flatten_layers()
         recurs = any(isinstance(layer, keras.layers.RNN) for layer in layers)
-        _saved_model(model, saved, precision, samples, 1 if recurs else None)
+        _saved_model(model, saved, 1 if recurs else None)
         for how in ways:
             converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
             converter.target_spec.supported_ops = [
@@ -332,14 +338,10 @@ def _by_runtime(format, path, names, batch, arrays):
 
 def _answers(model, arrays, batch):
     """The model's outputs, batch by batch as they fit into memory."""
-    found = []
-    for i in range(0, len(arrays[0]), batch):
-        some = [array[i : i + batch] for array in arrays]
+
+    def run(some):
         given = keras.tree.pack_sequence_as(structure(model), some)
         answers = keras.tree.flatten(model(given, training=False))
-        found.append([keras.ops.convert_to_numpy(a) for a in answers])
-    # an output without a batch counts once for each
-    return [
-        np.concatenate([np.atleast_1d(part) for part in parts])
-        for parts in zip(*found, strict=True)
-    ]
+        return [keras.ops.convert_to_numpy(a) for a in answers]
+
+    return _runtimes.in_batches(run, arrays, batch)

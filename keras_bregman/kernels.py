@@ -127,8 +127,7 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
     path = path.partition(":")[0]  # a raw TensorFlow name ends in ":0"
     if isinstance(layer, keras.layers.EinsumDense):
         # an axis may be in both, as in "abc,bcd->abd": weights by position
-        equation = layer.equation.replace(" ", "")
-        given, kernel, output = re.split(r",|->", equation)
+        given, kernel, output = einsum_axes(layer)
         return Layout(
             shape,
             tuple(i for i, axis in enumerate(kernel) if axis in given),
@@ -149,9 +148,7 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
         or (named and _DEPTHWISE.search(scope))
     ):
         return Layout(shape, (rank - 2,), (rank - 2, rank - 1))
-    if isinstance(layer, _TRANSPOSED_LAYERS) or (
-        named and "transpose" in scope
-    ):
+    if isinstance(layer, TRANSPOSED_LAYERS) or (named and "transpose" in scope):
         return Layout(shape, (rank - 1,), (rank - 2,))
     return Layout(shape, (rank - 2,), (rank - 1,))
 
@@ -171,11 +168,16 @@ _DEPTHWISE_LAYERS = (
     keras.layers.DepthwiseConv1D,
     keras.layers.DepthwiseConv2D,
 )
-_TRANSPOSED_LAYERS = (
+TRANSPOSED_LAYERS = (
     keras.layers.Conv1DTranspose,
     keras.layers.Conv2DTranspose,
     keras.layers.Conv3DTranspose,
 )
+
+
+def einsum_axes(layer) -> list[str]:
+    """The names of the input's, the kernel's and the output's axes."""
+    return re.split(",|->", layer.equation.replace(" ", ""))
 
 
 def is_packed(layer) -> bool:
@@ -187,15 +189,17 @@ def is_packed(layer) -> bool:
 
 
 def value_of(layer, kernel) -> np.ndarray:
-    """What a layer multiplies by: a kernel, with LoRA its product added.
+    """What a layer multiplies by, as a numpy array.
 
-    By numpy and not the backend: a GPU may take a subnormal for 0.
+    The kernel, but for a layer that makes another of it: with LoRA, whose
+    product is added, or in somebody's own property `kernel`.
     """
+    is_made = getattr(layer, "_kernel", None) is kernel
     # to what is quantized Keras adds after the multiplication
-    has_lora = getattr(layer, "lora_enabled", False) and not getattr(
-        layer, "quantization_mode", None
-    )
-    return keras.ops.convert_to_numpy(layer.kernel if has_lora else kernel)
+    if is_made and not getattr(layer, "quantization_mode", None):
+        kernel = layer.kernel
+    # not counted by the backend: a GPU may take a subnormal for 0
+    return keras.ops.convert_to_numpy(kernel)
 
 
 def is_reparameterized(layer) -> bool:

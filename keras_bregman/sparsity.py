@@ -118,7 +118,7 @@ def density(model, of: str = "kernels") -> float:
     The papers' and the report's N_total: kernels of dense, convolution,
     depthwise, pointwise, recurrent and attention layers count; biases,
     normalization and embeddings do not. A number that is merely tiny is not 0.
-    With LoRA a kernel is what the layer multiplies by, its product included.
+    A kernel is what its layer multiplies by: with LoRA, its product included.
 
     Args:
         model: A built `keras.Model` or layer. Frozen kernels count too.

@@ -31,6 +31,7 @@ from keras_bregman._checks import (
 )
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
+from keras_bregman.callbacks.target_density import TOLERANCE
 from keras_bregman.initializers import sparsify
 
 Range = float | tuple[float, float]
@@ -210,7 +211,8 @@ class SparseHyperModel(keras_tuner.HyperModel):
         density = max(density, _LEAST_DENSITY)
         if self.density is None:
             return accuracy - self.price * math.log10(density)
-        return accuracy - max(0.0, math.log10(density / (1.02 * self.density)))
+        most = (1 + TOLERANCE) * self.density
+        return accuracy - max(0.0, math.log10(density / most))
 
 
 class _ScoreLogger(SparsityLogger):
@@ -295,7 +297,10 @@ def draw_front(tuner: keras_tuner.Tuner, path) -> None:
     """
     found = trials(tuner)
     if not found:
-        raise ValueError("The tuner has no finished trial to draw.")
+        raise ValueError(
+            "`tuner` has no finished trial to draw. Run `tuner.search` first."
+        )
+    best = front(tuner)
     figure = figure_of(6, 4, path)
     axis = figure.subplots()
     axis.plot(
@@ -306,8 +311,8 @@ def draw_front(tuner: keras_tuner.Tuner, path) -> None:
         label="trials",
     )
     axis.step(
-        [100 * p.density for p in front(tuner)],
-        [100 * p.accuracy for p in front(tuner)],
+        [100 * p.density for p in best],
+        [100 * p.accuracy for p in best],
         "o-",
         where="post",
         color="#D55E00",

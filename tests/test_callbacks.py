@@ -96,6 +96,21 @@ class TestSparsityLogger:
         }
         assert {path.name for path in tmp_path.iterdir()} == expected
 
+    def test_behind_another_by_a_subclass(self, tmp_path):
+        class Logger(SparsityLogger):
+            def set_model(self, model):
+                super().set_model(model)
+                self.was_set = True
+
+        path = tmp_path / "log.csv"
+        logger = Logger()
+        callbacks = [keras.callbacks.CSVLogger(path), logger]
+        history = train(_model(), 2, callbacks=callbacks).history
+        with path.open() as file:
+            rows = [float(row["density"]) for row in csv.DictReader(file)]
+        assert rows == history["density"]
+        assert logger.was_set
+
     def test_in_a_ready_callback_list(self, tmp_path):
         path = tmp_path / "log.csv"
         model = _model()

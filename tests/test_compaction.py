@@ -571,12 +571,33 @@ def test_the_report_says_what_was_left_whole():
     assert "normalizes over channels" in str(report)
 
 
+def test_the_report_gives_the_reason_and_not_another():
+    shape = (4, 4, 3)
+    model = chain(
+        layers.Conv2D(3, 1),
+        layers.DepthwiseConv2D(3, activation="softmax", name="mixes"),
+        layers.Rescaling([1.0, 2.0, 3.0], name="scales"),
+        layers.PReLU(name="slopes"),
+        layers.Reshape((2, 6), name="reshapes"),
+        shape=shape,
+    )
+    kill(model.layers[0], [1])
+    _, report = kb.compact(model, return_report=True)
+    notes = {row.name: row.note for row in report.rows}
+    assert notes["mixes"] == "softmax may mix its outputs"
+    assert notes["scales"] == "scales channels by numbers of their own"
+    assert notes["slopes"] == "has slopes by position"
+    assert notes["reshapes"] == "reshapes channels"
+
+
 def test_what_cannot_be_compacted_is_named():
     with pytest.raises(ValueError, match="`model` must be a built functional"):
         kb.compact(keras.Sequential([layers.Dense(2)]))
     with pytest.raises(ValueError, match="Received: model='net'"):
         kb.compact("net")
     model = chain(layers.Dense(2, name="one"), shape=(3,))
+    with pytest.raises(ValueError, match="`return_report` must be True or"):
+        kb.compact(model, 8)
     model.layers[0].kernel.assign(np.full((3, 2), np.nan))
     with pytest.raises(FloatingPointError, match="one/kernel"):
         kb.compact(model)

@@ -332,6 +332,19 @@ class TestLearnedThresholds:
         assert -1.0 - float(array(first)) == pytest.approx(slope, rel=2e-2)
         assert float(array(second)) != other
 
+    def test_density_and_flops_are_those_behind_the_thresholds(self):
+        _, model = self.build()
+        kernels = [
+            array(layer.kernel) for layer in model.layers if layer.weights
+        ]
+        on = sum(np.count_nonzero(kernel) for kernel in kernels)
+        size = sum(kernel.size for kernel in kernels)
+        assert 0 < on < size
+        assert kb.density(model) == on / size
+        # dense layers, each kernel used once
+        assert kb.flops(model, zeros=False) == 2 * on
+        assert kb.flops(model) == 2 * size
+
     def test_the_plain_model_computes_the_same(self):
         _, model = self.build()
         fixed = learned_threshold.fix_thresholds(model, 1.0)

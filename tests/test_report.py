@@ -429,8 +429,8 @@ def test_a_result_of_another_recipe_is_named_and_not_used(tmp_path):
     archive = Archive(tmp_path)
     assert archive.row("table1", "AdaBreg", "full").runs == "0 of 3"
     reasons = list(archive.stale.values())
-    assert reasons[0] == "momentum is 0.4, the catalog has 0.0"
-    assert reasons[1] == "gone is 1, the catalog has null"
+    assert reasons[0] == "momentum is 0.4, not 0.0"
+    assert reasons[1] == "gone is 1, not null"
     assert "renamed" in list(archive.stale)[2]
 
 

@@ -939,6 +939,11 @@ def test_weights_too_large_for_a_strength():
         train(model, 1, callbacks=[TargetDensity(0.5, ramp=0.0)])
 
 
+def test_an_unknown_distribution_is_refused():
+    with pytest.raises(ValueError, match="`distribution` must be one of"):
+        allocate([(3, 4)], 6, "global")
+
+
 shapes = st.lists(
     st.one_of(
         st.tuples(st.integers(1, 50), st.integers(1, 50)),

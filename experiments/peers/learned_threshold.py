@@ -108,15 +108,6 @@ def fix_thresholds(model: keras.Model, density: float) -> keras.Model:
     return copy
 
 
-class ThresholdLogger(keras.callbacks.Callback):
-    """Writes the density behind the thresholds into the logs."""
-
-    def on_epoch_end(self, epoch, logs=None):
-        kernels = _effective(self.model).values()
-        on = sum(np.count_nonzero(kernel) for kernel in kernels)
-        logs["density"] = on / sum(kernel.size for kernel in kernels)
-
-
 def _remade(layer, cls):
     return cls.from_config(layer.get_config())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
-from experiments.data import Inputs
+from experiments.data import inputs_of
 from experiments.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ _COLOURS = {
     "Dense": RED,
     "Flatten": PURPLE,
 }
-_FASHION_MNIST = Inputs((28, 28, 1), (0.5,), (0.5,))
 
 
 class Layer(NamedTuple):
@@ -59,7 +58,7 @@ def read_layers() -> list[Layer]:
             tuple(layer.output.shape[1:]),
             layer.count_params(),
         )
-        for layer in models.convnet(_FASHION_MNIST).layers
+        for layer in models.convnet(inputs_of("fashion_mnist")).layers
     ]
 
 

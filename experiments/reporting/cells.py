@@ -194,31 +194,11 @@ def name_of(path: pathlib.Path) -> str:
 
 def _differences(result, recipe, scale, seed):
     """What a result was made with that the catalog declares otherwise."""
-    declared = dataclasses.asdict(recipe)
-    # a field younger than the file had its default's effect before
-    stored = {**_defaults(), **result["recipe"]}
-    pairs = [
-        (name, stored.get(name), declared.get(name))
-        for name in dict.fromkeys((*declared, *stored))
+    return recipe.differences(result["recipe"]) + [
+        f"{name} is {json.dumps(was)}, not {json.dumps(now)}"
+        for name, was, now in (
+            ("seed", result["seed"], seed),
+            ("scale", result["scale"], scale),
+        )
+        if was != now
     ]
-    pairs += [("seed", result["seed"], seed), ("scale", result["scale"], scale)]
-    return [
-        f"{name} is {_json(was)}, the catalog has {_json(now)}"
-        for name, was, now in pairs
-        if _json(was) != _json(now)
-    ]
-
-
-def _defaults():
-    found = {}
-    for field in dataclasses.fields(Recipe):
-        if field.default is not dataclasses.MISSING:
-            found[field.name] = field.default
-        elif field.default_factory is not dataclasses.MISSING:
-            found[field.name] = field.default_factory()
-    return found
-
-
-def _json(value):
-    # the order of a start's expressions counts, a tuple is a list
-    return json.dumps(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from experiments.catalog import EXPERIMENTS
+from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting.cells import Archive, Row
 from experiments.reporting.criteria import mean
 from experiments.reporting.published import RECORDS
@@ -97,6 +98,7 @@ def glance(archive: Archive) -> Table:
 
 def _best(methods, density, is_bregman):
     """The best method of a kind, and its row; `None` where there is none."""
+    most = 100 * (1 + DENSITY_TOLERANCE) * density
     eligible = (
         (method, found[density])
         for method, found in methods.items()
@@ -104,7 +106,7 @@ def _best(methods, density, is_bregman):
         and found[density].recipe.is_bregman == is_bregman
         and found[density].results
         # the density met, or a smaller one
-        and mean(found[density], "density") <= 102 * density
+        and mean(found[density], "density") <= most
     )
     return max(
         eligible, key=lambda pair: mean(pair[1], "test_accuracy"), default=None

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting import cost
 from experiments.reporting.cells import Row
 from experiments.reporting.published import Published, paper_of, report_of
@@ -154,7 +155,7 @@ def _at_density(row):
     if not row.results:
         return _no_run(row.scale)
     asked, got = row.recipe.density, row.cell("density").mean
-    if asked is not None and abs(got - 100 * asked) > 2 * asked:
+    if asked is not None and (abs(got / (100 * asked) - 1) > DENSITY_TOLERANCE):
         return accuracy(row, f" ({got:.3g} %)")
     return accuracy(row)
 

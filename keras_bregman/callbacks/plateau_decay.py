@@ -135,6 +135,4 @@ class PlateauDecay(keras.callbacks.Callback):
     def _is_better(self, value):
         if self.mode == "min":
             return value < self.best * (1 - self.threshold)
-        if self.best == -math.inf:
-            return value > self.best
         return value > self.best * (1 + self.threshold)

@@ -29,7 +29,7 @@ from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
 _THRESHOLDS = ("soft", "hard")
-_TOLERANCE = 0.02  # by which a density may be missed, as a share of it
+TOLERANCE = 0.02  # by which a density may be missed, as a share of it
 
 
 class TargetDensity(keras.callbacks.Callback):
@@ -127,7 +127,7 @@ class TargetDensity(keras.callbacks.Callback):
         self.density = check_number("density", density, "(0, 1]")
         self.method = check_choice("method", method, _METHODS)
         self.distribution = check_choice(
-            "distribution", distribution, DISTRIBUTIONS
+            "distribution", distribution, ("global", *DISTRIBUTIONS)
         )
         self.ramp = check_number("ramp", ramp, "[0, 1]")
         self.freeze = check_number("freeze", freeze, "[0, 1]")
@@ -145,7 +145,7 @@ class TargetDensity(keras.callbacks.Callback):
             )
         self._epoch = self._done = 0
         self._steps: int | None = None
-        self._training = self._checked = False
+        self._training = False
         self._corrected_at: float | None = None
         self._steers, self._is_alone = False, True
         self._has_warned = False
@@ -162,11 +162,10 @@ class TargetDensity(keras.callbacks.Callback):
             callbacks.callbacks = [*callbacks.callbacks, judge]
 
     def on_train_begin(self, logs=None):
-        self._training, self._checked = True, False
-        self._has_warned = False
-        self._steers = False
+        self._training = True
+        self._steers = self._has_warned = False
         self._steps = None  # a former fit may have had other data
-        self._freeze(False)  # or have been broken off
+        self._set_frozen(False)  # or have been broken off
         # one that its first step builds starts dense
         self._begun_at = 1.0
         if self.of == "kernels" and self.model.built:
@@ -174,7 +173,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self._training = False
-        self._freeze(False)
+        self._set_frozen(False)
         if self._is_alone:
             self._judge()
 
@@ -194,12 +193,12 @@ class TargetDensity(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
         if self._is_last() and self._is_reached():
-            self._freeze()
+            self._set_frozen(True)
 
     def on_train_batch_end(self, batch, logs=None):
         before, self._done = self._done, batch + 1
         self._corrected_at = None
-        if not self._checked:
+        if not self._steers:
             self._begin()
         # before a strength far too small has switched everything on
         first = self._epoch == 0 and before == 0
@@ -261,7 +260,7 @@ class TargetDensity(keras.callbacks.Callback):
                 "leads the density nowhere before its end. Give `fit` "
                 "`steps_per_epoch`, or data with a length."
             )
-        self._checked = self._steers = True
+        self._steers = True
         if self.of == "regularized":  # of which nothing was known before
             self._begun_at = sparsity.density(self.model, self.of)
         optimizer = controlled[0].optimizer
@@ -290,7 +289,7 @@ class TargetDensity(keras.callbacks.Callback):
         position = self._position()
         if position == self._corrected_at:
             return
-        optimizers = self._optimizers() if self._steers else []
+        optimizers = self._optimizers()
         if any(o.support_is_frozen for o in optimizers):
             if not any(o.step_is_stale for o in optimizers):
                 return
@@ -312,7 +311,7 @@ class TargetDensity(keras.callbacks.Callback):
                 _feed_back(scope, factor, hard)
         _make_exact(exact, hard)
         if last:
-            self._freeze()
+            self._set_frozen(True)
 
     def _warn_of_stale_steps(self):
         if not self._has_warned:
@@ -336,7 +335,7 @@ class TargetDensity(keras.callbacks.Callback):
             for scope, on in _nonzero(self._scopes(self.density))
         )
 
-    def _freeze(self, frozen=True):
+    def _set_frozen(self, frozen):
         changed = False
         for optimizer in self._optimizers():
             changed |= optimizer.support_is_frozen != frozen
@@ -412,7 +411,7 @@ class _Scope(NamedTuple):
     @property
     def tolerance(self):
         """How many weights more or less will do; groups come whole."""
-        return max(_TOLERANCE * self.wanted, self.group_size - 1)
+        return max(TOLERANCE * self.wanted, self.group_size - 1)
 
 
 def _nonzero(scopes):
@@ -474,7 +473,7 @@ def _largest_off(relative, scopes):
     for values, scope in zip(ranked, scopes, strict=True):
         size = math.prod(values.shape)
         first = size - scope.wanted - 1
-        alike = max(scope.group_size, math.ceil(_TOLERANCE * scope.wanted))
+        alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
         ranges.append((first, min(first + alike, size - 1)))
     found = _order_statistics(
         ranked, [(max(0, first), max(0, last)) for first, last in ranges]

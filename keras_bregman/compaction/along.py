@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from keras_bregman.compaction.piece import (
     data_axis,
     is_uniform,
     kernel_of,
+    name_of,
     numpy_of,
 )
 
@@ -22,18 +22,17 @@ from keras_bregman.compaction.piece import (
 class Along(Piece):
     """A layer of one input that treats every channel on its own."""
 
-    note = ""
-    # and the axis of each that counts channels
-    weights: Mapping[str, int] = MappingProxyType({})
     is_traced = False
     channels: Channels  # of the first call
 
     def trace(self, call):
         channels = call.only_input(self.axis_of(call))
-        fits = channels is not None and self.fits(call, channels)
-        if self.is_whole or not fits:
+        why = "channels on another axis"
+        if channels is not None:
+            why = self.misfit(call, channels)
+        if self.is_whole or why:
             self.is_whole = True
-            self.note = "channels on another axis"
+            self.note = self.note or why
             if self.is_traced:
                 self.classes.pin(self.channels)
             return super().trace(call)
@@ -46,6 +45,11 @@ class Along(Piece):
         return [self.along(call, channels)]
 
     @property
+    def weights(self) -> Mapping[str, int]:
+        """Its weights by name, and the axis of each that counts channels."""
+        return {}
+
+    @property
     def is_cut(self) -> bool:
         """Whether the layer itself gets smaller with its channels."""
         return bool(self.weights)
@@ -54,9 +58,9 @@ class Along(Piece):
         """The axis that the channels must be on; `None` for any."""
         return None
 
-    def fits(self, call, channels) -> bool:
-        """Whether the layer treats these channels one by one."""
-        return True
+    def misfit(self, call, channels) -> str:
+        """Why the layer does not treat these channels one by one, if so."""
+        return ""
 
     def along(self, call, channels) -> Channels:
         """The channels of the output."""
@@ -84,14 +88,16 @@ class Elementwise(Along):
 
 
 class Rescaling(Elementwise):
-    def fits(self, call, channels):
-        return np.ndim(self.layer.scale) == np.ndim(self.layer.offset) == 0
+    def misfit(self, call, channels):
+        ranks = np.ndim(self.layer.scale), np.ndim(self.layer.offset)
+        return "scales channels by numbers of their own" if any(ranks) else ""
 
 
 class BatchNormalization(Along):
-    weights = dict.fromkeys(
-        ("gamma", "beta", "moving_mean", "moving_variance"), 0
-    )
+    @property
+    def weights(self):
+        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        return dict.fromkeys(names, 0)
 
     def axis_of(self, call):
         return self.layer.axis % len(call.outputs[0].shape)
@@ -113,14 +119,16 @@ class BatchNormalization(Along):
 
 
 class PReLU(Along):
-    def fits(self, call, channels):
+    def misfit(self, call, channels):
         rank = len(call.outputs[0].shape)
         others = {axis for axis in range(1, rank) if axis != channels.axis}
-        shared = set(self.layer.shared_axes or ())
-        if shared != others:
-            return False
-        self.weights = {"alpha": channels.axis - 1}
-        return True
+        if set(self.layer.shared_axes or ()) != others:
+            return "has slopes by position"
+        return ""
+
+    @property
+    def weights(self):
+        return {"alpha": self.channels.axis - 1}
 
     def along(self, call, channels):
         values = channels.values
@@ -152,9 +160,9 @@ class Padding(Pooling):
 
 
 class Flatten(Along):
-    def fits(self, call, channels):
+    def misfit(self, call, channels):
         shape = call.tensors[0].shape
-        return None not in shape[1:]
+        return "axes of unknown length" if None in shape[1:] else ""
 
     def along(self, call, channels):
         (tensor,) = call.tensors
@@ -171,13 +179,14 @@ class Flatten(Along):
 class Reshape(Along):
     """A reshape that leaves the last axis as it is."""
 
-    def fits(self, call, channels):
+    def misfit(self, call, channels):
         (tensor,) = call.tensors
         last = len(tensor.shape) - 1
-        return (
-            channels.axis == last
-            and tensor.shape[-1] == call.outputs[0].shape[-1]
-        )
+        if channels.axis != last or (
+            tensor.shape[-1] != call.outputs[0].shape[-1]
+        ):
+            return "reshapes channels"
+        return ""
 
     is_cut = True
 
@@ -198,10 +207,19 @@ class Reshape(Along):
 class Depthwise(Along):
     """A kernel (*positions, channels, multiplier)."""
 
-    def fits(self, call, channels):
-        self.multiplier = self.layer.depth_multiplier
-        self.weights = {"kernel": -2}
-        return is_elementwise(self.layer.activation)
+    @property
+    def weights(self):
+        return {"kernel": -2}
+
+    def misfit(self, call, channels):
+        activation = self.layer.activation
+        if is_elementwise(activation):
+            return ""
+        return f"{name_of(activation)} may mix its outputs"
+
+    @property
+    def multiplier(self):
+        return self.layer.depth_multiplier
 
     def axis_of(self, call):
         return data_axis(self.layer, call.outputs[0])

@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_bregman._checks import check_all, check_flag, check_integer
 from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
 from keras_bregman._inputs import as_inputs, difference, random_inputs
+from keras_bregman._numbers import first_not_finite
 from keras_bregman._state import remembered, restored
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
@@ -257,13 +257,13 @@ def _fill_up(classes, channels, multiple):
 
 
 def _check_finite(model):
-    for weight in model.weights:
-        if not bool(ops.all(ops.isfinite(ops.convert_to_tensor(weight)))):
-            raise FloatingPointError(
-                f"'{weight.path}' holds NaN or infinite weights: 0 times such "
-                "a weight is not 0, and nothing that reads it is dead. Load "
-                "finite weights first."
-            )
+    weight = first_not_finite(model.weights)
+    if weight is not None:
+        raise FloatingPointError(
+            f"'{weight.path}' holds NaN or infinite weights: 0 times such a "
+            "weight is not 0, and nothing that reads it is dead. Load finite "
+            "weights first."
+        )
 
 
 def _check_same(model, small, samples):

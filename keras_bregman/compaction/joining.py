@@ -15,7 +15,6 @@ from keras_bregman.compaction.piece import Piece
 class Join(Piece):
     """Several tensors, entry by entry, by a function of arrays."""
 
-    note = ""
     functions: ClassVar[dict[str, Callable]] = {
         "Add": sum,
         "Subtract": lambda values: values[0] - values[1],
@@ -55,8 +54,6 @@ class Join(Piece):
 
 
 class Concatenate(Piece):
-    note = ""
-
     def trace(self, call):
         rank = len(call.outputs[0].shape)
         axes = {c and c.axis for c in call.inputs}

@@ -23,7 +23,6 @@ class Mixing(Piece):
     Subclasses give its effective kernel (positions, inputs, outputs).
     """
 
-    note = ""
     # whether constants may be gathered in one channel where padding cuts them
     gathers = True
     is_traced = False
@@ -280,8 +279,6 @@ class Separable(Convolution):
 
 class Embedding(Piece):
     """A table (rows, channels), whose rows are not looked at."""
-
-    note = ""
 
     def trace(self, call):
         super().trace(call)

@@ -18,7 +18,7 @@ from keras.src.saving.serialization_lib import (
 
 from keras_bregman._state import seeds_of, states_of
 from keras_bregman.compaction.channels import Channels, Classes
-from keras_bregman.kernels import is_told_by_config
+from keras_bregman.kernels import TRANSPOSED_LAYERS, is_told_by_config
 
 
 class TracedCall(NamedTuple):
@@ -64,7 +64,7 @@ class Piece:
         is_shared: Whether the graph calls the layer more than once.
     """
 
-    note = "not known"
+    note = ""  # why it is left whole, if so
 
     # a call was not what the piece knows: the layer stays whole for all
     is_whole = False
@@ -258,7 +258,7 @@ def is_uniform(layer):
     if isinstance(layer, keras.layers.Dense):
         return True
     alone = all(n == 1 for n in layer.kernel_size)
-    if "Transpose" in type(layer).__name__:
+    if isinstance(layer, TRANSPOSED_LAYERS):
         return alone and all(n == 1 for n in layer.strides)
     return layer.padding == "valid" or alone
 
