@@ -41,17 +41,18 @@ class Piece(NamedTuple):
     stop: int
 
 
-def fuse(function, small=False):
+def fuse(function, compiled=True):
     """`function` made cheap, where the backend gains from it.
 
     Args:
         function: From tensors to a tuple of tensors.
-        small: Whether they are so small that compiling is not worth it.
+        compiled: Whether TensorFlow may compile it, which takes a second. It
+            is not worth it for what nobody regularizes, biases mostly.
     """
     backend = keras.config.backend()
     if backend == "torch":
         return _recorded(function)
-    if backend != "tensorflow" or small:
+    if backend != "tensorflow" or not compiled:
         return function
     import tensorflow as tf
 

@@ -170,7 +170,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             self._lambda_variables.append(lam)
             self._states.append([self._add_slot(variable, n) for n in names])
             if shrink not in made:
-                update = fuse(self._make_update(shrink, False), shrink is None)
+                update = fuse(
+                    self._make_update(shrink, False), shrink is not None
+                )
                 made[shrink] = (
                     (update, update)
                     if shrink is None
@@ -374,7 +376,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: If the optimizer is not built.
         """
-        self._check_built("regularized()")
+        self._check_built()
         return [
             Regularized(name, variable, shrink, lam, state)
             for name, variable, shrink, lam, state in zip(
@@ -464,7 +466,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Raises:
             ValueError: If the optimizer is not built.
         """
-        self._check_built("summary()")
+        self._check_built()
         rows = []
         for variable, path, shrink, lam in zip(
             self._trainable_variables,
@@ -487,11 +489,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             )
         )
 
-    def _check_built(self, what):
+    def _check_built(self):
         if not self.built:
             raise ValueError(
-                f"`{what}` of {type(self).__name__} exists once the optimizer "
-                "knows its variables. Call "
+                f"{type(self).__name__} is not built: it knows its variables "
+                "from the first step on. Call "
                 "`optimizer.build(model.trainable_variables)` first."
             )
 

@@ -15,6 +15,18 @@ is made consistent again instead of the old weights being brought back.
 
 A slot that starts at 0 gives the papers' first dual variable
 theta_0 / delta + lam sign(theta_0), so nothing is read while building.
+
+Who is regularized: a regularizer or a float applies to every kernel that a
+Keras layer creates (dense, convolution, depthwise, pointwise, recurrent,
+attention), and not to biases, normalization or embeddings. Of a dict from
+regular expressions each variable takes the first whose expression `re.search`
+finds in its path (`"conv1/kernel"`), and none if none does. `summary()` prints
+the choice.
+
+Weight decay is decoupled and enters the dual variable; a weight that is 0 stays
+0 under it. The moving average of a regularized weight (`use_ema`) restarts
+whenever the weight is 0, so that averaged weights are as sparse as the last
+ones.
 """
 
 from __future__ import annotations
@@ -26,51 +38,6 @@ from keras import ops
 
 from keras_bregman._checks import check_all, check_flag, check_number
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
-
-_SHARED_ARGS = """
-        regularizer: What makes weights 0. One of `keras_bregman.regularizers`
-            or a float, the strength lambda of `L1`: applies to every kernel
-            that a Keras layer creates (dense, convolution, depthwise,
-            pointwise, recurrent, attention), and not to biases, normalization
-            or embeddings. Or a dict from regular expressions to regularizers,
-            floats or None: each variable takes the first whose expression
-            `re.search` finds in its path (`"conv1/kernel"`), and none if
-            none does. `summary()` prints the choice. `None` regularizes
-            nothing."""
-
-_BASE_ARGS = """
-        **kwargs: What every Keras optimizer takes: `name`, `clipnorm`,
-            `clipvalue`, `global_clipnorm`, `weight_decay`, `use_ema`,
-            `ema_momentum`, `ema_overwrite_frequency`, `loss_scale_factor`,
-            `gradient_accumulation_steps`. Weight decay is decoupled and
-            enters the dual variable; a weight that is 0 stays 0 under it.
-            The moving average of a regularized weight restarts whenever the
-            weight is 0, so that averaged weights are as sparse as the last
-            ones.
-
-    Raises:
-        ValueError: For an argument out of range. At the first step, for an
-            expression that takes no variable or a regularizer that does not
-            fit a variable's rank."""
-
-_REFERENCE = """
-
-    Reference:
-        Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework for
-        Sparse Neural Networks", JMLR 23(192), 2022."""
-
-
-def _documented(cls):
-    """Fills in the parts that the optimizers' docstrings share."""
-    if cls.__doc__ is not None:
-        for mark, text in (
-            ("{regularizer}", _SHARED_ARGS),
-            ("{base}", _BASE_ARGS),
-            ("{reference}", _REFERENCE),
-        ):
-            cls.__doc__ = cls.__doc__.replace(f"\n        {mark}", text)
-            cls.__doc__ = cls.__doc__.replace(f"\n    {mark}", text)
-    return cls
 
 
 class _Bregman(ProximalOptimizer):
@@ -90,7 +57,10 @@ class _Bregman(ProximalOptimizer):
             entry: One of `regularized()`.
 
         Returns:
-            A tensor of the variable's shape.
+            A tensor of the variable's shape, in the dtype of its slots.
+
+        Raises:
+            ValueError: If `entry` is something else.
         """
         v = self._dual(entry)
         return entry.shrink.critical(v)
@@ -151,7 +121,6 @@ class _Bregman(ProximalOptimizer):
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
-@_documented
 class LinBreg(_Bregman):
     """Linearized Bregman iterations: SGD in the dual variable.
 
@@ -174,13 +143,29 @@ class LinBreg(_Bregman):
     Args:
         learning_rate: tau, a float of 0 or greater, a
             `keras.optimizers.schedules.LearningRateSchedule` or a callable.
-        {regularizer}
+        regularizer: What makes weights 0: one of `keras_bregman.regularizers`,
+            a float (the strength lambda of `L1`), or a dict from regular
+            expressions on variable paths to these or None. By default
+            nothing; a regularizer or a float is for all kernels, and for no
+            bias, normalization or embedding.
         delta: Elastic net parameter, a float greater than 0; J is replaced by
             J + |theta|^2 / (2 delta).
         momentum: A float in [0, 1).
         nesterov: Whether to look ahead along the momentum.
-        {base}
-    {reference}
+        **kwargs: What every Keras optimizer takes: `name`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `weight_decay` (decoupled, in the
+            dual variable), `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, `loss_scale_factor`,
+            `gradient_accumulation_steps`.
+
+    Raises:
+        ValueError: For an argument out of range. At the first step, for an
+            expression that takes no variable or a regularizer that does not
+            fit a variable's rank.
+
+    Reference:
+        Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework for
+        Sparse Neural Networks", JMLR 23(192), 2022.
     """
 
     def __init__(
@@ -223,7 +208,6 @@ class LinBreg(_Bregman):
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
-@_documented
 class AdaBreg(_Bregman):
     """Adam in the dual variable.
 
@@ -241,7 +225,11 @@ class AdaBreg(_Bregman):
     Args:
         learning_rate: tau, a float of 0 or greater, a
             `keras.optimizers.schedules.LearningRateSchedule` or a callable.
-        {regularizer}
+        regularizer: What makes weights 0: one of `keras_bregman.regularizers`,
+            a float (the strength lambda of `L1`), or a dict from regular
+            expressions on variable paths to these or None. By default
+            nothing; a regularizer or a float is for all kernels, and for no
+            bias, normalization or embedding.
         delta: Elastic net parameter, a float greater than 0; J is replaced by
             J + |theta|^2 / (2 delta).
         beta_1: Decay of the first moment, a float in [0, 1).
@@ -249,8 +237,22 @@ class AdaBreg(_Bregman):
         epsilon: Added to the root of the second moment, a float of 1e-30 or
             greater, as less is 0 in float32 when its bias correction is
             taken. Gradients much smaller than it move little.
-        {base}
-    {reference}
+        **kwargs: What every Keras optimizer takes: `name`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `weight_decay` (decoupled, in the
+            dual variable), `use_ema`, `ema_momentum`,
+            `ema_overwrite_frequency`, `loss_scale_factor`,
+            `gradient_accumulation_steps`.
+
+    Raises:
+        ValueError: For an argument out of range. At the first step, for an
+            expression that takes no variable or a regularizer that does not
+            fit a variable's rank.
+
+    Reference:
+        Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework for
+        Sparse Neural Networks", JMLR 23(192), 2022.
+        The moments are those of Kingma, Ba, "Adam: A Method for Stochastic
+        Optimization", ICLR 2015.
     """
 
     def __init__(
@@ -291,7 +293,6 @@ class AdaBreg(_Bregman):
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
-@_documented
 class ProxGD(ProximalOptimizer):
     """Proximal gradient descent, the classic method for a penalized loss.
 
@@ -304,9 +305,24 @@ class ProxGD(ProximalOptimizer):
     Args:
         learning_rate: tau, a float of 0 or greater, a
             `keras.optimizers.schedules.LearningRateSchedule` or a callable.
-        {regularizer}
-        {base}
-    {reference}
+        regularizer: What makes weights 0: one of `keras_bregman.regularizers`,
+            a float (the strength lambda of `L1`), or a dict from regular
+            expressions on variable paths to these or None. By default
+            nothing; a regularizer or a float is for all kernels, and for no
+            bias, normalization or embedding.
+        **kwargs: What every Keras optimizer takes: `name`, `clipnorm`,
+            `clipvalue`, `global_clipnorm`, `weight_decay` (decoupled),
+            `use_ema`, `ema_momentum`, `ema_overwrite_frequency`,
+            `loss_scale_factor`, `gradient_accumulation_steps`.
+
+    Raises:
+        ValueError: For an argument out of range. At the first step, for an
+            expression that takes no variable or a regularizer that does not
+            fit a variable's rank.
+
+    Reference:
+        Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework for
+        Sparse Neural Networks", JMLR 23(192), 2022.
     """
 
     _keeps_dual = False

@@ -47,6 +47,8 @@ class Regularizer:
             take a tensor of `x`'s shape, with a strength for every entry.
 
     Raises:
+        ValueError: If `lam` is out of range; of every method, for an `x`, `v`
+            or `lam` of another kind, shape or dtype.
         TypeError: For a subclass with an `__init__` and no `get_config`.
     """
 
@@ -126,8 +128,14 @@ class L1(Regularizer):
 
     The prox is soft thresholding, and P is the box [-lam, lam].
 
+    Reference: Tibshirani, "Regression Shrinkage and Selection via the Lasso",
+    Journal of the Royal Statistical Society B 58(1), 1996.
+
     Args:
         lam: Strength lambda, a finite float, 0 or greater.
+
+    Raises:
+        ValueError: If it is out of range.
     """
 
     separable = True
@@ -159,8 +167,14 @@ class NonNegativeL1(Regularizer):
     no subgradient exists; `project` answers -lam there, the l1 norm's, as the
     authors' code does for weights that were initialized negative.
 
+    Reference: Bungert, Roith, Tenbrinck, Burger, "A Bregman Learning Framework
+    for Sparse Neural Networks", JMLR 23(192), 2022.
+
     Args:
         lam: Strength lambda, a finite float, 0 or greater.
+
+    Raises:
+        ValueError: If it is out of range.
     """
 
     separable = True
@@ -198,6 +212,9 @@ class GroupLasso(Regularizer):
     without. Choose lambda small beside the weights' root mean square (1e-3
     with `callbacks.TargetDensity`, which raises it as needed). Leave the last
     layer out, whose units are the classes.
+
+    Reference: Yuan, Lin, "Model Selection and Estimation in Regression with
+    Grouped Variables", Journal of the Royal Statistical Society B 68(1), 2006.
 
     Args:
         lam: Strength lambda, a finite float, 0 or greater.
@@ -299,6 +316,9 @@ class SparseGroupLasso(GroupLasso):
         lam: Strength lambda, a finite float, 0 or greater.
         groups: As in `GroupLasso`.
         alpha: Share of the l1 norm, a float in [0, 1].
+
+    Raises:
+        ValueError: As of `GroupLasso`, and for `alpha` out of range.
     """
 
     def __init__(self, lam: float, groups="unit", alpha: float = 0.5):

@@ -87,18 +87,20 @@ class SparseHyperModel(keras_tuner.HyperModel):
             than those below.
         optimizer: `"AdaBreg"` or `"LinBreg"`.
         density: The density d asked for, a float in (0, 1], or `None`.
-        lam: Strength lambda. `None` leaves it to `callbacks.TargetDensity`,
-            which takes a `density`.
-        learning_rate: tau. `None` is the optimizer's usual range: (3e-4, 1e-2)
-            for AdaBreg, (0.03, 1) for LinBreg.
-        delta: Elastic net parameter.
-        start: Share of the weights that are on at the start, in (0, 1].
+        lam: Strength lambda, greater than 0: a number, or a range (low, high)
+            to search. `None` leaves it to `callbacks.TargetDensity`, which
+            takes a `density`.
+        learning_rate: tau, likewise. `None` is the optimizer's usual range:
+            (3e-4, 1e-2) for AdaBreg, (0.03, 1) for LinBreg.
+        delta: Elastic net parameter, likewise.
+        start: Share of the weights that are on at the start, likewise, in
+            (0, 1].
         price: Accuracy that a density ten times smaller is worth, 0 or
             greater; without a `density` only.
         loss: As `Model.compile` takes it.
         metrics: Likewise.
         monitor: The accuracy's name in the logs; larger is better.
-        seed: Of every trial.
+        seed: Of every trial, an integer from 0 to 2**32 - 1.
 
     Raises:
         ValueError: For an argument out of range. In a search, at its first
@@ -202,7 +204,18 @@ class SparseHyperModel(keras_tuner.HyperModel):
         return model.fit(*args, callbacks=[*ours, *callbacks], **kwargs)
 
     def score(self, accuracy: float, density: float) -> float:
-        """The objective of an epoch."""
+        """The objective of an epoch.
+
+        Args:
+            accuracy: A finite number, or NaN.
+            density: In [0, 1].
+
+        Returns:
+            What the tuner makes large: see the class.
+
+        Raises:
+            ValueError: For an argument of another kind or out of range.
+        """
         good = isinstance(accuracy, numbers.Real) and not (
             abs(accuracy) > sys.float_info.max  # as NaN is not
         )
@@ -250,7 +263,11 @@ class Point(NamedTuple):
 
 
 def trials(tuner: keras_tuner.Tuner) -> list[Point]:
-    """All finished trials of a tuner of a `SparseHyperModel`, by density."""
+    """All finished trials of a tuner of a `SparseHyperModel`, by density.
+
+    Raises:
+        ValueError: If it is a tuner of something else.
+    """
     hypermodel: Any = getattr(tuner, "hypermodel", None)
     good = isinstance(hypermodel, SparseHyperModel)
     check_all(("tuner", tuner, good, "one of a `SparseHyperModel`"))
@@ -276,6 +293,9 @@ def front(tuner: keras_tuner.Tuner) -> list[Point]:
 
     Returns:
         From the sparsest on, each more accurate than those before it.
+
+    Raises:
+        ValueError: If it is a tuner of something else.
     """
     best: list[Point] = []
     for point in trials(tuner):

@@ -25,7 +25,9 @@ class PlateauDecay(keras.callbacks.Callback):
     bad epochs in a row exceeds `patience`, the learning rate is multiplied by
     `factor` and counting starts again.
 
-    This is PyTorch's `ReduceLROnPlateau` with a relative threshold.
+    This is PyTorch's `ReduceLROnPlateau` with a relative threshold, by which
+    Bungert et al., "A Bregman Learning Framework for Sparse Neural Networks",
+    JMLR 23(192), 2022, train.
     `keras.callbacks.ReduceLROnPlateau` differs twice: its threshold is
     absolute, and it acts when the bad epochs reach the patience.
 
@@ -41,8 +43,9 @@ class PlateauDecay(keras.callbacks.Callback):
         patience: Bad epochs in a row that are let pass, 0 or greater.
         threshold: Relative change that counts as progress, in [0, 1).
         mode: `"min"` if less is better, `"max"` if more is.
-        min_lr: The learning rate is never set below this.
-        verbose: 1 prints a line at each reduction.
+        min_lr: The learning rate is never set below this, a finite float of 0
+            or greater.
+        verbose: 0, or 1 to print a line at each reduction.
 
     Raises:
         ValueError: For an argument out of range; when `fit` begins, for an
