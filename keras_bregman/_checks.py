@@ -36,16 +36,17 @@ def shown(value) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
-def check_all(*checks):
-    """Raises ValueError for the first argument that is not good.
+def check(name, value, good, bound):
+    """Raises ValueError for an argument that is not good.
 
     Args:
-        *checks: Name, value, whether it is good, and what it must be, as a
-            phrase behind "must be".
+        name: Of the argument.
+        value: What was given.
+        good: Whether it will do.
+        bound: What it must be, as a phrase behind "must be".
     """
-    for name, value, good, bound in checks:
-        if not good:
-            refuse(name, value, bound)
+    if not good:
+        refuse(name, value, bound)
 
 
 def check_number(name, value, interval="[0, inf)"):
@@ -62,28 +63,28 @@ def check_number(name, value, interval="[0, inf)"):
     if high == math.inf:
         least = f"greater than {low:g}" if opens else f"{low:g} or greater"
         bound = f"a finite number {least}"
-    check_all((name, value, above and below, bound))
+    check(name, value, above and below, bound)
     return number + 0.0  # which has no sign if it is 0
 
 
 def check_integer(name, value, low):
     """`value` as an int; raises ValueError unless it is `low` or greater."""
     good = isinstance(value, numbers.Integral) and value >= low
-    check_all((name, value, good, f"{low} or greater, and an integer"))
+    check(name, value, good, f"{low} or greater, and an integer")
     return int(value)
 
 
 def check_flag(name, value):
     """`value` as a bool; raises ValueError unless it is one."""
     good = isinstance(value, (bool, np.bool_))
-    check_all((name, value, good, "True or False"))
+    check(name, value, good, "True or False")
     return bool(value)
 
 
 def check_choice(name, value, choices):
     """`value`; raises ValueError unless it is one of the strings `choices`."""
     good = isinstance(value, str) and value in choices
-    check_all((name, value, good, f"one of {tuple(choices)}"))
+    check(name, value, good, f"one of {tuple(choices)}")
     return value
 
 
@@ -109,14 +110,14 @@ def check_path(name, path):
         good = b"\0" not in os.fsencode(found)
     except (TypeError, UnicodeEncodeError):
         good = False
-    check_all((name, path, good, "a path, as a string or a `pathlib.Path`"))
+    check(name, path, good, "a path, as a string or a `pathlib.Path`")
     return found
 
 
 def check_layer(name, layer):
     """Raises ValueError unless it is a Keras model or layer."""
     good = isinstance(layer, keras.layers.Layer)
-    check_all((name, layer, good, "a built `keras.Model` or layer"))
+    check(name, layer, good, "a built `keras.Model` or layer")
 
 
 def check_tensor(name, tensor, like=None):
@@ -125,12 +126,12 @@ def check_tensor(name, tensor, like=None):
     Raises ValueError unless it is one of floats, and like another.
     """
     good = "float" in _dtype(tensor)
-    check_all((name, tensor, good, "a tensor of floats"))
+    check(name, tensor, good, "a tensor of floats")
     if like is not None:
         bound = f"a tensor of shape {tuple(like.shape)} and {_dtype(like)}"
         same = tuple(tensor.shape) == tuple(like.shape)
         good = same and _dtype(tensor) == _dtype(like)
-        check_all((name, tensor, good, bound))
+        check(name, tensor, good, bound)
     return keras.ops.convert_to_tensor(tensor)
 
 

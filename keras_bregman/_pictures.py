@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 
-from keras_bregman._checks import check_all, check_path
+from keras_bregman._checks import check, check_path
 from keras_bregman._files import replacing
 
 
@@ -30,7 +30,7 @@ def figure_of(width: float, height: float, path):
     known = sorted(figure.canvas.get_supported_filetypes())
     is_known = check_path("path", path).suffix[1:].lower() in known
     kinds = ", ".join(f".{suffix}" for suffix in known)
-    check_all(("path", path, is_known, f"an image file, one of {kinds}"))
+    check("path", path, is_known, f"an image file, one of {kinds}")
     return figure
 
 

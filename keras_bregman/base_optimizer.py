@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_bregman import regularizers
 from keras_bregman._checks import (
-    check_all,
+    check,
     check_expression,
     check_flag,
     check_number,
@@ -136,7 +136,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             hasattr(v, "shape") and isinstance(getattr(v, "name", None), str)
             for v in variables
         )
-        check_all(("variables", variables, good, "a list of variables"))
+        check("variables", variables, good, "a list of variables")
         paths = [path_of(variable) for variable in variables]
         shrinks = [
             None if choice is None else Shrink.of(choice, variable)

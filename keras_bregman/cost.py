@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_all, check_flag
+from keras_bregman._checks import check, check_flag
 from keras_bregman._graph import Call, is_graph, layers_of
 from keras_bregman.kernels import (
     ATTENTION,
@@ -42,13 +42,11 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
         ValueError: If the model is something else; without zeros, for a layer
             quantized so that its entries share bytes.
     """
-    check_all(
-        (
-            "model",
-            model,
-            is_graph(model),
-            "a built functional or Sequential model, with a `keras.Input`",
-        )
+    check(
+        "model",
+        model,
+        is_graph(model),
+        "a built functional or Sequential model, with a `keras.Input`",
     )
     return 2 * _multiplications_of_graph(model, check_flag("zeros", zeros))
 

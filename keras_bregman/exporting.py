@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_bregman import _runtimes
-from keras_bregman._checks import check_all, check_choice, check_path
+from keras_bregman._checks import check, check_choice, check_path
 from keras_bregman._files import replacing, write_whole
 from keras_bregman._graph import is_graph, structure
 from keras_bregman._inputs import as_inputs, difference, random_inputs
@@ -111,30 +111,28 @@ def _check(model, path, format, precision, samples):
     known = _TOLERANCES if format == "litert" else ("float32",)
     good = isinstance(precision, str) and precision in known
     bound = "'float32', or with format='litert' 'float16' or 'int8'"
-    check_all(("precision", precision, good, bound))
-    check_all(
-        (
-            "samples",
-            samples,
-            samples is not None or precision != "int8",
-            "inputs like those of later use, to calibrate int8",
-        ),
-        (
-            "model",
-            model,
-            is_graph(model),
-            "a built functional or Sequential model, with a `keras.Input`",
-        ),
-        (
-            "model",
-            model,
-            format == "saved_model" or not _has_halves(model),
-            f"one with weights in float32 for format='{format}', as the "
-            "policies 'float32' and 'mixed_float16' make them, and not "
-            "quantized in half precision",
-        ),
-        ("path", path, _suits(path, format), _WHERE[format]),
+    check("precision", precision, good, bound)
+    check(
+        "samples",
+        samples,
+        samples is not None or precision != "int8",
+        "inputs like those of later use, to calibrate int8",
     )
+    check(
+        "model",
+        model,
+        is_graph(model),
+        "a built functional or Sequential model, with a `keras.Input`",
+    )
+    check(
+        "model",
+        model,
+        format == "saved_model" or not _has_halves(model),
+        f"one with weights in float32 for format='{format}', as the "
+        "policies 'float32' and 'mixed_float16' make them, and not "
+        "quantized in half precision",
+    )
+    check("path", path, _suits(path, format), _WHERE[format])
     missing = [p for p in _PACKAGES[format] if not importlib.util.find_spec(p)]
     if missing:
         raise ImportError(
@@ -151,8 +149,6 @@ def _check(model, path, format, precision, samples):
 
 def _has_halves(model):
     """Whether more than its arithmetic, which can be changed, is in half."""
-    if not is_graph(model):
-        return False
     dtypes = {keras.backend.standardize_dtype(v.dtype) for v in model.variables}
     # a layer's quantization is a part of its policy
     modes = [getattr(x, "quantization_mode", None) for x in _in_halves(model)]

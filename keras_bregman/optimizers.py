@@ -36,7 +36,7 @@ import math
 import keras
 from keras import ops
 
-from keras_bregman._checks import check_all, check_flag, check_number
+from keras_bregman._checks import check, check_flag, check_number
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
 
 
@@ -103,7 +103,7 @@ class _Bregman(ProximalOptimizer):
     def _dual(self, entry):
         """The dual variable, consistent with the weights of this moment."""
         good = isinstance(entry, Regularized)
-        check_all(("entry", entry, good, "one of `regularized()`"))
+        check("entry", entry, good, "one of `regularized()`")
         v = ops.convert_to_tensor(entry.state[0])
         theta = ops.cast(entry.variable, v.dtype)
         return theta / self.delta + entry.present(v.dtype).project(theta, v)

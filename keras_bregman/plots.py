@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.kernels import kernels
 
@@ -117,14 +117,12 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         for k, name in found
         if layer is None or (isinstance(layer, str) and layer in (name, k.name))
     ]
-    check_all(
-        (
-            "layer",
-            layer,
-            bool(chosen),
-            "a convolution with a 2D kernel, by name or by path, one of "
-            f"{[k.name for k, _ in found]}",
-        )
+    check(
+        "layer",
+        layer,
+        bool(chosen),
+        "a convolution with a 2D kernel, by name or by path, one of "
+        f"{[k.name for k, _ in found]}",
     )
     kernel = chosen[0]
     height, width = kernel.layout.shape[:2]

@@ -19,7 +19,7 @@ import keras
 from keras import ops
 
 from keras_bregman._checks import (
-    check_all,
+    check,
     check_number,
     check_scalar,
     check_tensor,
@@ -291,7 +291,7 @@ class GroupLasso(Regularizer):
         """Axes inside a group and the square root of a group's size."""
         # TensorFlow broadcasts no more
         few = len(x.shape) <= 8
-        check_all(("x", x, few, "a tensor of at most 8 axes"))
+        check("x", x, few, "a tensor of at most 8 axes")
         layout = layout_of(x.shape) if layout is None else layout
         axes = self.group_axes(layout)
         return axes, math.sqrt(max(1, layout.size(axes)))

@@ -37,7 +37,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from keras_bregman._checks import check_all, check_path, shown
+from keras_bregman._checks import check, check_path, shown
 from keras_bregman._files import write_whole
 from keras_bregman.kernels import is_told_by_config
 
@@ -76,10 +76,8 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
     """
     is_name = isinstance(values, str)
     is_known = values is None or (is_name and values == "float16")
-    check_all(
-        ("values", values, is_known, "None or 'float16'"),
-        ("model", model, _is_built(model), "a built model"),
-    )
+    check("values", values, is_known, "None or 'float16'")
+    check("model", model, _is_built(model), "a built model")
     path = check_path("path", path)
     for layer in model._flatten_layers():
         if hasattr(layer, "set_vocabulary"):
@@ -121,13 +119,11 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
             count as well. The model is then as it was.
         OSError: If the file cannot be read.
     """
-    check_all(
-        (
-            "model",
-            model,
-            model is None or _is_built(model),
-            "a built model, or None for the one in the file",
-        )
+    check(
+        "model",
+        model,
+        model is None or _is_built(model),
+        "a built model, or None for the one in the file",
     )
     path = check_path("path", path)
     header, data = _read(path)

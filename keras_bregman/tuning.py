@@ -23,7 +23,7 @@ except ImportError as error:
 
 from keras_bregman import optimizers
 from keras_bregman._checks import (
-    check_all,
+    check,
     check_choice,
     check_integer,
     check_number,
@@ -129,11 +129,9 @@ class SparseHyperModel(keras_tuner.HyperModel):
         check_choice("optimizer", optimizer, ("AdaBreg", "LinBreg"))
         are_metrics = isinstance(metrics, (list, tuple))
         is_name = isinstance(monitor, str)
-        check_all(
-            ("build", build, callable(build), "a function that makes a model"),
-            ("metrics", metrics, are_metrics, "a tuple of metrics"),
-            ("monitor", monitor, is_name, "a name in the logs"),
-        )
+        check("build", build, callable(build), "a function that makes a model")
+        check("metrics", metrics, are_metrics, "a tuple of metrics")
+        check("monitor", monitor, is_name, "a name in the logs")
         if density is not None:
             density = check_number("density", density, "(0, 1]")
         if density is None and lam is None:
@@ -159,7 +157,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         self.monitor = monitor
         self.seed = check_integer("seed", seed, 0)
         is_small = self.seed < 2**32
-        check_all(("seed", seed, is_small, "less than 2**32, for numpy"))
+        check("seed", seed, is_small, "less than 2**32, for numpy")
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """The model of a trial, sparse, compiled and with a built optimizer."""
@@ -219,7 +217,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         good = isinstance(accuracy, numbers.Real) and not (
             abs(accuracy) > sys.float_info.max  # as NaN is not
         )
-        check_all(("accuracy", accuracy, good, "a finite number or NaN"))
+        check("accuracy", accuracy, good, "a finite number or NaN")
         density = check_number("density", density, "[0, 1]")
         density = max(density, _LEAST_DENSITY)
         if self.density is None:
@@ -270,7 +268,7 @@ def trials(tuner: keras_tuner.Tuner) -> list[Point]:
     """
     hypermodel: Any = getattr(tuner, "hypermodel", None)
     good = isinstance(hypermodel, SparseHyperModel)
-    check_all(("tuner", tuner, good, "one of a `SparseHyperModel`"))
+    check("tuner", tuner, good, "one of a `SparseHyperModel`")
     name = hypermodel.monitor
     found = [
         Point(

@@ -10,7 +10,15 @@ import numpy as np
 import pytest
 from helpers import start_soon
 
-from experiments import bench, demo, imports, results, scaling, throughput
+from experiments import (
+    bench,
+    demo,
+    imports,
+    results,
+    scaling,
+    steps,
+    throughput,
+)
 from experiments.data import load
 from experiments.recipes import Recipe
 from experiments.reporting.cells import Row
@@ -75,11 +83,11 @@ def test_a_missing_dataset_ends_the_demo_before_training(tmp_path):
 
 
 def test_the_benchmark_reports_every_pair(monkeypatch):
-    monkeypatch.setattr(bench, "RESNET18_KERNELS", [(3, 3, 4, 8), (8, 10)])
-    monkeypatch.setattr(bench, "RESNET18_VECTORS", [8, 10])
-    steps = bench.step_costs(repeats=2)
-    assert len(steps) == len(bench.STEP_PAIRS) * len(bench.modes())
-    slots = {s["optimizer"]: s["slots"] for s in steps}
+    monkeypatch.setattr(steps, "RESNET18_KERNELS", [(3, 3, 4, 8), (8, 10)])
+    monkeypatch.setattr(steps, "RESNET18_VECTORS", [8, 10])
+    rows = steps.measure(repeats=2)
+    assert len(rows) == len(steps.PAIRS) * len(steps.modes())
+    slots = {s["optimizer"]: s["slots"] for s in rows}
     # duals of kernels only; as scalars iterations, tau, two lambdas, and the
     # density at the start
     kernels, weights = 3 * 3 * 4 * 8 + 8 * 10, 3 * 3 * 4 * 8 + 8 * 10 + 18
@@ -87,9 +95,9 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     assert slots["LinBreg"] == pytest.approx(dual)
     assert slots["LinBreg momentum"] == pytest.approx(1 + dual)
     assert slots["AdaBreg"] == pytest.approx(2 + dual)
-    timed = {"backend": keras.config.backend(), "steps": steps}
+    timed = {"backend": keras.config.backend(), "steps": rows}
     text = bench.describe_steps([timed])
-    assert all(name in text for name in bench.STEP_PAIRS)
+    assert all(name in text for name in steps.PAIRS)
 
 
 def test_the_benchmark_of_fit_times_every_optimizer():
@@ -130,8 +138,8 @@ def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():
 
 
 def test_resnet18_has_eleven_million_weights():
-    size = sum(np.prod(shape) for shape in bench.RESNET18_KERNELS)
-    assert 11.0e6 < size + sum(bench.RESNET18_VECTORS) < 11.3e6
+    size = sum(np.prod(shape) for shape in steps.RESNET18_KERNELS)
+    assert 11.0e6 < size + sum(steps.RESNET18_VECTORS) < 11.3e6
 
 
 @pytest.mark.skipif(

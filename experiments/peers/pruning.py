@@ -9,7 +9,7 @@ from keras import ops
 
 from experiments.peers import INTERVAL
 from experiments.peers.schedule import MaskSchedule, largest
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check
 from keras_bregman.allocation import allocate
 
 
@@ -42,15 +42,13 @@ class MagnitudePruning(MaskSchedule):
         distribution: str = "global",
     ):
         super().__init__(density, every)
-        check_all(
-            ("begin", begin, 0 <= begin <= end, "in [0, `end`]"),
-            ("end", end, end <= 1, "1 or less"),
-            (
-                "distribution",
-                distribution,
-                distribution in ("global", "uniform"),
-                "'global' or 'uniform'",
-            ),
+        check("begin", begin, 0 <= begin <= end, "in [0, `end`]")
+        check("end", end, end <= 1, "1 or less")
+        check(
+            "distribution",
+            distribution,
+            distribution in ("global", "uniform"),
+            "'global' or 'uniform'",
         )
         self.begin_at = begin
         self.end_at = end

@@ -10,7 +10,7 @@ from keras import ops
 from experiments.peers import INTERVAL
 from experiments.peers.masked import MaskedKernel
 from experiments.peers.schedule import MaskSchedule, largest, smallest
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check
 from keras_bregman.allocation import allocate
 
 
@@ -36,10 +36,8 @@ class _Rewiring(MaskSchedule):
         seed: int = 0,
     ):
         super().__init__(density, every)
-        check_all(
-            ("fraction", fraction, 0 <= fraction <= 1, "in [0, 1]"),
-            ("end", end, 0 <= end <= 1, "in [0, 1]"),
-        )
+        check("fraction", fraction, 0 <= fraction <= 1, "in [0, 1]")
+        check("end", end, 0 <= end <= 1, "in [0, 1]")
         self.fraction = fraction
         self.end = end
         self.distribution = distribution

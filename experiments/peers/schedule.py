@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from experiments.peers.masked import MaskedKernel
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check
 
 
 class MaskSchedule(keras.callbacks.Callback):
@@ -29,10 +29,8 @@ class MaskSchedule(keras.callbacks.Callback):
 
     def __init__(self, density: float, every: int):
         super().__init__()
-        check_all(
-            ("density", density, 0 < density <= 1, "in (0, 1]"),
-            ("every", every, every >= 1, "1 or greater"),
-        )
+        check("density", density, 0 < density <= 1, "in (0, 1]")
+        check("every", every, every >= 1, "1 or greater")
         self.density = density
         self.every = every
         self._epoch = 0

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import keras
 
-from keras_bregman._checks import check_all, check_integer, shown
+from keras_bregman._checks import check, check_integer, shown
 from keras_bregman._state import remembered, restored
 from keras_bregman._wrappers import inner_optimizers
 
@@ -71,7 +71,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             "arrays, or something that yields batches each time it is iterated "
             "over; of a generator make a `keras.utils.PyDataset`"
         )
-        check_all(("data", data, good, bound))
+        check("data", data, good, bound)
         self.data = data
         self.batches = check_integer("batches", batches, 1)
         self.batch_size = check_integer("batch_size", batch_size, 2)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check_all
+from keras_bregman._checks import check
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -38,7 +38,7 @@ class LiveView(keras.callbacks.Callback):
         super().__init__()
         good = all(hasattr(file, name) for name in ("write", "isatty", "flush"))
         good |= file is None
-        check_all(("file", file, good, "a text stream"))
+        check("file", file, good, "a text stream")
         self.file = file
         self._drawn = 0
 

@@ -7,7 +7,7 @@ import math
 import keras
 
 from keras_bregman._checks import (
-    check_all,
+    check,
     check_choice,
     check_integer,
     check_number,
@@ -65,7 +65,7 @@ class PlateauDecay(keras.callbacks.Callback):
     ):
         super().__init__()
         good = isinstance(monitor, str)
-        check_all(("monitor", monitor, good, "a name in the logs"))
+        check("monitor", monitor, good, "a name in the logs")
         self.monitor = monitor
         self.factor = check_number("factor", factor, "(0, 1)")
         self.patience = check_integer("patience", patience, 0)

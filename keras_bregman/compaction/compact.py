@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_all, check_flag, check_integer
+from keras_bregman._checks import check, check_flag, check_integer
 from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
 from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman._numbers import first_not_finite
@@ -81,14 +81,12 @@ def compact(
             weights otherwise, which may be more in a deep network. A model
             that answers otherwise every time is not compared.
     """
-    check_all(
-        (
-            "model",
-            model,
-            is_graph(model),
-            "a built functional or Sequential model, with a `keras.Input` and "
-            "without a `call` of its own",
-        )
+    check(
+        "model",
+        model,
+        is_graph(model),
+        "a built functional or Sequential model, with a `keras.Input` and "
+        "without a `call` of its own",
     )
     return_report = check_flag("return_report", return_report)
     multiple_of = check_integer("multiple_of", multiple_of, 1)
