@@ -23,7 +23,7 @@ from keras_bregman._table import table
 # not miss: momentum, augmentation, a learning rate that falls
 _EXPERIMENT = EXPERIMENTS["figure5-8"]
 RECIPE = next(r for r in _EXPERIMENT.recipes if r.momentum)
-_SMALL = {
+SMALL = {
     "data": "digits",
     "lam": 0.02,
     "start": 0.2,
@@ -217,7 +217,7 @@ def run_command(folder: pathlib.Path, seeds=(0,), **changes) -> list[str]:
         _EXPERIMENT.name,
         f"--only={RECIPE.label}",
         *("--seeds", *map(str, seeds)),
-        *(f"--set={k}={v}" for k, v in {**_SMALL, **changes}.items()),
+        *(f"--set={k}={v}" for k, v in {**SMALL, **changes}.items()),
         f"--out={folder}",
         f"--checkpoints={folder / 'kept'}",
     ]
@@ -230,7 +230,7 @@ def run_job(folder: pathlib.Path, **changes) -> runner.Job:
         "full",
         [0],
         [RECIPE.label],
-        {**_SMALL, **changes},
+        {**SMALL, **changes},
         folder,
         folder / "kept",
         folder / "networks",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import keras_bregman as kb
-from experiments.recipes import Recipe
+from experiments import soak
 
 BACKEND = keras.config.backend()
 
@@ -166,25 +166,8 @@ def assert_untouched(after, before, lam, what=""):
         assert (np.abs(new - old) <= bound).all(), (what, path, worst)
 
 
-# a run of seconds in which everything happens that a resumed one must not
-# miss: momentum, augmentation, a learning rate that falls every other epoch
-TINY = Recipe(
-    "Tiny",
-    "mlp",
-    "digits",
-    "LinBreg",
-    0.1,
-    lam=0.02,
-    momentum=0.9,
-    start=0.2,
-    width=0.1,
-    augment=True,
-    epochs=4,
-    batch_size=60,
-    examples=256,
-    patience=1,
-    threshold=0.5,
-)
+# a run of seconds in which everything happens that a resumed one must not miss
+TINY = soak.RECIPE.changed(label="Tiny", epochs=4, **soak.SMALL)
 
 
 def start_soon(monkeypatch):
