@@ -47,7 +47,10 @@ def run(*arguments):
 def test_inspect_and_density(file, capsys):
     assert main(["inspect", str(file)]) == 0
     said = capsys.readouterr().out
-    for line in ("net (Sequential)", "? x 30", "683", "2 of 23"):
+    model = keras.models.load_model(file)
+    on = kb.flops(model, zeros=False)
+    flops = f"{kb.flops(model):,} ({on:,} without zeros)"
+    for line in ("net (Sequential)", "? x 30", "683", "2 of 23", flops):
         assert line in said
     assert main(["density", str(file)]) == 0
     said = capsys.readouterr().out

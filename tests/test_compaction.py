@@ -744,6 +744,27 @@ def test_recurrent_layers_are_left_whole_and_their_state_alone():
     assert_same(model, small, batch=2)
 
 
+@pytest.mark.parametrize("which", (0, 1))
+def test_a_small_error_in_any_output_is_found(which, monkeypatch):
+    module = importlib.import_module("keras_bregman.compaction.compact")
+    made = module._compacted
+
+    def spoilt(*arguments):
+        small, notes = made(*arguments)
+        bias = small.get_layer(f"out{which}").bias
+        bias.assign(array(bias) + 1e-4)  # ten times what is let pass
+        return small, notes
+
+    x = keras.Input((4,))
+    y = layers.Dense(6, "relu")(x)
+    outputs = [layers.Dense(2, name=f"out{i}")(y) for i in (0, 1)]
+    model = keras.Model(x, outputs)
+    kb.compact(model)
+    monkeypatch.setattr(module, "_compacted", spoilt)
+    with pytest.raises(RuntimeError, match="outputs differ by"):
+        kb.compact(model)
+
+
 def test_a_compact_model_that_is_wrong_is_not_given_out(monkeypatch):
     lstm = layers.LSTM(5, stateful=True, name="lstm")
     x = keras.Input((4, 3), batch_size=2)

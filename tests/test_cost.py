@@ -44,6 +44,27 @@ def test_a_transposed_convolution_is_one_by_any_name():
     assert counted(Up) == 2 * 8 * 8 * 9 * 4 * 6
 
 
+def test_a_layer_of_one_s_own_computes_where_its_output_is():
+    class Block(keras.layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(5)
+
+        def build(self, shape):
+            self.dense.build(shape)
+
+        def call(self, x):
+            return self.dense(x)
+
+    x = keras.Input((7, 3))
+    model = keras.Model(x, Block()(x))
+    assert kb.flops(model) == 2 * 7 * 3 * 5
+    kernel = np.ones((3, 5))
+    kernel[0] = 0
+    model.layers[1].dense.kernel.assign(kernel)
+    assert kb.flops(model, zeros=False) == 2 * 7 * 2 * 5
+
+
 def test_a_layer_computes_in_each_of_its_calls():
     layers = keras.layers
     inputs = keras.Input((9, 4))

@@ -109,6 +109,17 @@ def test_litert_in_less_precision(tmp_path, precision, share, error):
     found = kb.export(model, path, "litert", precision, **given)
     assert 0 < found <= error
     assert size(path) < share * 4 * model.count_params()
+    # calibrated, what goes from layer to layer is in int8 too
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path))
+    hidden = [
+        t["dtype"]
+        for t in interpreter.get_tensor_details()
+        if tuple(t["shape"]) == (1, 150)
+    ]
+    assert hidden
+    assert (np.int8 in hidden) == (precision == "int8")
 
 
 @pytest.mark.tensorflow
@@ -265,6 +276,23 @@ def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
         saved_model(network(0.5), *arguments)
 
     monkeypatch.setattr(exporting, "_saved_model", write)
+    with pytest.raises(RuntimeError, match="outputs differ by"):
+        kb.export(model, tmp_path / "other")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("which", (0, 1))
+def test_a_small_error_in_any_output_is_found(tmp_path, which, monkeypatch):
+    x = keras.Input((4,))
+    outputs = [layers.Dense(2)(x), layers.Dense(3)(x)]
+    model = keras.Model(x, outputs)
+
+    def spoilt(format, path, *arguments):
+        found = _runtimes.answers(format, str(path), *arguments)
+        found[which] = found[which] + 1e-3  # ten times what is let pass
+        return found
+
+    monkeypatch.setattr(exporting, "_by_runtime", spoilt)
     with pytest.raises(RuntimeError, match="outputs differ by"):
         kb.export(model, tmp_path / "other")
 

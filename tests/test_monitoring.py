@@ -92,6 +92,33 @@ class TestWatch:
         assert "learning rate (0.5) is too large against lambda (0.05)" in text
         assert "TargetDensity" in text
 
+    @pytest.mark.parametrize(
+        ("start", "then", "warns"),
+        [(0.45, 0.95, True), (0.55, 0.95, False), (0.45, 0.85, False)],
+    )
+    def test_everything_is_more_than_most(self, start, then, warns, recwarn):
+        class Switch(keras.callbacks.Callback):
+            def on_train_batch_end(self, batch, logs=None):
+                kb.sparsify(self.model, then, seed=1)
+
+        model = _started(kb.LinBreg(0.0, 0.05), start)
+        train(model, 1, callbacks=[Switch(), SparsityWatch()])
+        said = [str(w.message) for w in recwarn]
+        assert any("weights are on after 1 steps" in s for s in said) == warns
+
+    @pytest.mark.parametrize("until", (2, 3))
+    def test_a_layer_is_dead_from_the_second_epoch_on(self, until, recwarn):
+        class Kill(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                kernel = self.model.get_layer("hidden").kernel
+                dead = 1 <= epoch < until
+                kernel.assign(np.full(kernel.shape, 0.0 if dead else 0.1))
+
+        model = _started(kb.LinBreg(0.0, 0.05), 1.0)
+        train(model, 5, callbacks=[Kill(), SparsityWatch()])
+        said = [str(w.message) for w in recwarn]
+        assert any("passes nothing on" in s for s in said) == (until == 3)
+
     def test_nothing_is_ever_switched_on(self):
         model = _started(kb.LinBreg(1e-4, 5.0), 0.2, method="balanced")
         assert self.warned(model, 11, steps=9) == []
@@ -406,11 +433,20 @@ class TestLiveView:
 
 @pytest.mark.tensorflow
 def test_histograms_reach_tensorboard(tmp_path):
+    import tensorflow as tf
     from tensorboard.backend.event_processing import event_accumulator
 
     model = _started(kb.AdaBreg(0.02, 0.05))
     board = kb.callbacks.SparsityBoard(tmp_path, every=2)
-    train(model, 4, callbacks=[board])
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == 2:  # the last that is written
+                for entry in self.model.optimizer.regularized():
+                    seen.append((array(entry.variable), array(entry.dual)))
+
+    train(model, 4, callbacks=[board, Look()])
     events = event_accumulator.EventAccumulator(
         str(tmp_path / "sparsity"), size_guidance={"tensors": 0}
     )
@@ -420,6 +456,18 @@ def test_histograms_reach_tensorboard(tmp_path):
     assert tags == {f"{k}/{p}" for k in ("dual", "weights") for p in paths}
     steps = [e.step for e in events.Tensors("dual/net/hidden/kernel")]
     assert steps == [0, 2]
+    for entry, last in zip(model.optimizer.regularized(), seen, strict=True):
+        weights, v = last
+        lam = float(entry.lam)
+        for tag, values in (
+            (f"dual/{entry.name}", v / lam),
+            (f"weights/{entry.name}", weights[weights != 0]),
+        ):
+            # a line a bin: left, right, how many
+            bins = tf.make_ndarray(events.Tensors(tag)[-1].tensor_proto)
+            assert bins[:, 2].sum() == values.size
+            assert bins[0, 0] == pytest.approx(values.min(), rel=1e-5)
+            assert bins[-1, 1] == pytest.approx(values.max(), rel=1e-5)
     assert copy.deepcopy(board).log_dir == tmp_path  # as tuners do
     with pytest.raises(ValueError, match="`every` must be 1 or greater"):
         kb.callbacks.SparsityBoard(tmp_path, every=0)
@@ -456,6 +504,54 @@ class TestPictures:
         png = (tmp_path / "picture.png").read_bytes()
         assert png.startswith(b"\x89PNG")
         assert b"<svg" in (tmp_path / "picture.svg").read_bytes()
+
+    def drawn(self, draw, monkeypatch, *arguments):
+        """The figure, as it would be written."""
+        figures = []
+        monkeypatch.setattr(plots, "write", lambda f, path: figures.append(f))
+        draw(*arguments)
+        return figures[0]
+
+    def test_bars_are_as_long_as_kernels_are_dense(self, monkeypatch):
+        model = self.network()
+        figure = self.drawn(plots.draw_density, monkeypatch, model, "d.png")
+        (axis,) = figure.axes
+        lengths = [bar.get_width() for bar in axis.patches]
+        counts = kb.sparsity.count(model)
+        densities = [100 * c.density for c in counts] + [
+            100 * kb.density(model)
+        ]
+        assert lengths == [100.0] * len(densities) + densities
+        assert len(set(densities)) > 2
+
+    def test_a_mask_is_dark_where_weights_are_on(self, monkeypatch):
+        model = self.network()
+        figure = self.drawn(plots.draw_masks, monkeypatch, model, "m.png")
+        images = [axis.images[0] for axis in figure.axes if axis.images]
+        kernel = array(model.get_layer("conv").kernel)
+        shown = images[0].get_array()
+        np.testing.assert_array_equal(shown, kernel.reshape(27, 5) != 0)
+        off, on = images[0].cmap([0, 1])[:, :3].sum(axis=1)
+        assert on < off
+
+    def test_filters_are_red_blue_and_grey(self, monkeypatch):
+        model = self.network()
+        layer = model.get_layer("conv")
+        kernel = np.zeros(layer.kernel.shape)
+        kernel[0, 0, :, 0] = 1, 1, 1
+        kernel[1, 1, :, 0] = -1, -1, -1
+        layer.kernel.assign(kernel)
+        path = layer.kernel.path  # by path as by name
+        figure = self.drawn(
+            plots.draw_filters, monkeypatch, model, "f.png", path
+        )
+        image = figure.axes[0].images[0]
+        red, green, blue, _ = np.moveaxis(
+            image.cmap(image.norm(image.get_array())), -1, 0
+        )
+        assert red[0, 0] > 2 * blue[0, 0]
+        assert blue[1, 1] > 2 * red[1, 1]
+        assert red[2, 2] == green[2, 2] == blue[2, 2]
 
     def test_a_mask_has_a_column_for_each_unit(self):
         found = {k.layer.name: k for k in kb.kernels.kernels(self.network())}

@@ -1,5 +1,8 @@
 """Files of sparse weights: small, exact, and refused when damaged."""
 
+import hashlib
+import json
+import math
 import os
 import subprocess
 import sys
@@ -121,6 +124,68 @@ def assert_refused(model, path, content, match):
     assert str(path) in str(caught.value)
     for name, value in weights(model).items():
         np.testing.assert_array_equal(value, before[name])
+
+
+def read_by_the_book(path):
+    """By path each weight's encoding and values, from the format's text."""
+    content = path.read_bytes()
+    assert content[:12] == b"KBSPARSE" + bytes([1, 0, 0, 0])
+    assert content[-32:] == hashlib.sha256(content[:-32]).digest()
+    length = int.from_bytes(content[12:20], "little")
+    header = json.loads(zlib.decompress(content[20 : 20 + length]))
+    data = content[20 + length : -32]
+    found = {}
+    for entry in header["weights"]:
+        size, n = math.prod(entry["shape"]), entry["nonzero"]
+        where, at = [], 0
+        if entry["encoding"] == "bitmap":
+            for i in range(size):
+                if data[i // 8] >> (7 - i % 8) & 1:
+                    where.append(i)
+            at = -(-size // 8)
+        elif entry["encoding"] == "gaps":
+            i = -1
+            for _ in range(n):
+                while data[at] == 255:
+                    i, at = i + 255, at + 1
+                i, at = i + data[at] + 1, at + 1
+                where.append(i)
+        else:
+            where, n = list(range(size)), size
+        stored = np.dtype(entry["stored"]).newbyteorder("<")
+        values = np.frombuffer(data, stored, n, at)
+        data = data[at + n * stored.itemsize :]
+        array = np.zeros(size, stored)
+        array[where] = values
+        found[entry["path"]] = entry["encoding"], array.reshape(entry["shape"])
+    assert not data
+    return found
+
+
+def test_the_format_is_what_its_text_says(tmp_path):
+    model = keras.Sequential(
+        [
+            keras.Input((90,)),
+            keras.layers.Dense(90, name="few"),
+            keras.layers.Dense(70, name="many"),
+            keras.layers.Dense(5, name="all"),
+        ]
+    )
+    for layer, share in zip(model.layers, (0.003, 0.4, 1.0), strict=True):
+        rng = np.random.default_rng(0)
+        value = rng.normal(size=layer.kernel.shape)
+        layer.kernel.assign(value * (rng.random(value.shape) < share))
+    kb.save_sparse(model, tmp_path / "model.kbs")
+    found = read_by_the_book(tmp_path / "model.kbs")
+    encodings = {
+        path.split("/", 1)[1]: encoding for path, (encoding, _) in found.items()
+    }
+    assert encodings["few/kernel"] == "gaps"
+    assert encodings["many/kernel"] == "bitmap"
+    assert encodings["all/kernel"] == "dense"
+    assert set(found) == {weight.path for weight in model.weights}
+    for weight in model.weights:
+        np.testing.assert_array_equal(found[weight.path][1], array(weight))
 
 
 def test_a_truncated_or_changed_file_is_refused(tmp_path):

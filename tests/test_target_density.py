@@ -208,7 +208,8 @@ def test_a_model_that_its_first_step_builds_is_led_down_from_1():
     assert float(model.optimizer.initial_density) == 1
 
 
-def test_validation_sees_the_density_of_the_logs():
+@pytest.mark.parametrize("epochs", (1, 3))
+def test_validation_sees_the_density_of_the_logs(epochs):
     seen = []
 
     class Look(keras.callbacks.Callback):
@@ -217,8 +218,68 @@ def test_validation_sees_the_density_of_the_logs():
 
     model = perceptron(kb.AdaBreg(0.003, 1.0))
     callbacks = [SparsityLogger(), Look(), TargetDensity(0.1)]
-    history = fit(model, callbacks, 3, validation_data=held_out()).history
+    how = {"epochs": epochs, "validation_data": held_out()}
+    if epochs > 1:
+        history = fit(model, callbacks, **how).history
+    else:  # of a length that nobody knows
+        x, y = held_out()
+        data = ((x, y) for _ in range(5))
+        with pytest.warns(UserWarning, match="does not know how long"):
+            history = model.fit(
+                data, verbose=0, callbacks=callbacks, **how
+            ).history
     assert seen == history["density"]
+
+
+def corrections(monkeypatch, target, epochs=2):
+    """Of each the step, density before it, former and new lambda, `hard`."""
+    model = perceptron(kb.LinBreg(0.1, {"kernel": 1.0}))
+    rethreshold = kb.LinBreg.rethreshold
+    found, first = [], model.trainable_weights[0]
+
+    def spy(self, entry, lam, hard=False):
+        if entry.variable is first:
+            step = int(array(self.iterations))
+            before = kb.density(model), float(array(entry.lam))
+            found.append((step, *before, lam, hard))
+        rethreshold(self, entry, lam, hard)
+
+    monkeypatch.setattr(kb.LinBreg, "rethreshold", spy)
+    fit(model, [target], epochs=epochs)
+    return found
+
+
+@pytest.mark.parametrize("gain", (0.2, 0.7))
+@pytest.mark.parametrize("threshold", ("soft", "hard"))
+def test_feedback_moves_lambda_by_the_gain(gain, threshold, monkeypatch):
+    target = TargetDensity(
+        0.3,
+        "feedback",
+        ramp=0.0,
+        freeze=0.0,
+        every=1,
+        gain=gain,
+        threshold=threshold,
+    )
+    found = corrections(monkeypatch, target, epochs=1)
+    assert len(found) > 5
+    for _, density, before, lam, hard in found[:-1]:
+        factor = min(2, max(0.5, (density / 0.3) ** gain))
+        assert lam == pytest.approx(before * factor, rel=1e-3)
+        assert hard == (threshold == "hard")
+
+
+def test_steps_between_two_corrections(monkeypatch):
+    def steps(**how):
+        target = TargetDensity(0.3, ramp=1.0, freeze=0.0, **how)
+        with monkeypatch.context() as patch:
+            return [step for step, *_ in corrections(patch, target, epochs=4)]
+
+    ends = {16, 32, 48, 64}  # of the epochs
+    assert set(steps()) == {1} | ends  # 20 are more than an epoch
+    assert set(steps(every=6)) == {1} | ends | {
+        e + s for e in (0, 16, 32, 48) for s in (6, 12)
+    }
 
 
 class TestTheFrozenSupport:

@@ -164,6 +164,24 @@ class TestTrials:
         assert point.density == pytest.approx(0.1, rel=0.02)
         assert set(point.values) == {"learning_rate"}
 
+    def test_a_lambda_that_is_given_is_kept_at_a_density(
+        self, digits, tmp_path
+    ):
+        found = hypermodel(lam=0.07, density=0.1)
+        hp = keras_tuner.HyperParameters()
+        model = found.build(hp)
+        found.fit(
+            hp,
+            model,
+            digits.x_train[:64],
+            digits.y_train[:64],
+            epochs=1,
+            validation_data=(digits.x_val, digits.y_val),
+            verbose=0,
+        )
+        lambdas = {float(v) for v in model.optimizer.lambdas.values()}
+        assert list(lambdas) == [pytest.approx(0.07)]
+
     @pytest.mark.once
     def test_a_stopped_search_goes_on_as_if_it_had_not(self, digits, tmp_path):
         whole = search(

@@ -212,6 +212,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_test_begin(self, logs=None):
         if self._training:
+            self._steps = self._done  # `fit` validates when an epoch is over
             self._correct()
 
     def on_epoch_end(self, epoch, logs=None):
