@@ -64,7 +64,8 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
     Args:
         model: A built model.
         path: File to write. It is replaced only when the new one is complete.
-        values: `"float16"` stores floats in half of the space; they are
+        values: `"float16"` stores floats in half of the space, but not where
+            they are, so that a file is three fifths as large at 2 %; they are
             rounded, those below 6e-8 to 0. By default weights keep their own
             precision and what is loaded is equal.
 
@@ -217,7 +218,7 @@ def _encode(weight, values):
     kind = "float32" if stored == "bfloat16" else stored
     with np.errstate(over="ignore"):
         found = np.asarray(array).astype(kind).ravel()
-    if not np.isfinite(found).all() and np.isfinite(_wide(array)).all():
+    if (~np.isfinite(found) & np.isfinite(_wide(array))).any():
         raise ValueError(
             f"'{weight.path}' holds weights beyond 65504, the largest number "
             "of float16. Leave `values` at its default."
@@ -245,7 +246,7 @@ def _encode(weight, values):
 
 
 def _wide(array):
-    return np.asarray(array).astype("float64")
+    return np.asarray(array).astype("float64").ravel()
 
 
 def _bytes(values):

@@ -1,5 +1,7 @@
 """Averages of batch normalization that are those of the weights."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -120,6 +122,22 @@ def test_averages_are_those_of_the_last_weights(given, validates):
     np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
     np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
     assert norm.momentum == 0.999
+
+
+@pytest.mark.skipif(
+    "renorm" not in inspect.signature(layers.BatchNormalization).parameters,
+    reason="of newer Keras",
+)
+def test_the_deviation_of_renormalization_is_averaged_too():
+    model = _without_dropout(momentum=0.999, renorm=True)
+    x, y = data(18)
+    callback = PreciseBatchNorm(x, batches=3, batch_size=5)
+    train(model, 2, (x, y), callbacks=[callback])
+    norm = model.get_layer("norm")
+    kernel, bias = map(array, model.get_layer("hidden").weights)
+    parts = [x[i : i + 5] @ kernel + bias for i in (0, 5, 10)]
+    wanted = np.mean([np.sqrt(p.var(0) + norm.epsilon) for p in parts], 0)
+    np.testing.assert_allclose(array(norm.moving_stddev), wanted, 1e-4)
 
 
 def test_averages_are_those_of_averaged_weights():

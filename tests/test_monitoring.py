@@ -193,6 +193,31 @@ class TestWatch:
         assert len(told) == use_bias
         assert all("Units of conv/kernel are dead" in text for text in told)
 
+    @pytest.mark.parametrize(
+        ("biases", "warns"),
+        [((3.0, 3.0), True), ((3.0, 0.5), False), ((0.5, 0.5), False)],
+    )
+    def test_a_bias_strays_for_two_epochs_and_far(self, biases, warns):
+        dense = layers.Dense(4, name="dense")
+        norm = layers.BatchNormalization(momentum=1.0)  # 0 and 1 for ever
+        model = keras.Sequential(
+            [keras.Input((6,)), dense, norm, layers.Dense(2, name="out")]
+        )
+        kernel = array(dense.kernel)
+        kernel[:, 0] = 0
+        dense.kernel.assign(kernel)
+
+        class Stray(keras.callbacks.Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                dense.bias.assign(np.full(4, biases[epoch]))
+
+        model.compile(kb.LinBreg(0.0, 0.1), "mse")
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            train(model, 2, callbacks=[Stray(), SparsityWatch()])
+        told = [str(w.message) for w in found if "use_bias" in str(w.message)]
+        assert len(told) == warns
+
     def test_a_bias_that_dead_units_share_is_not_theirs(self):
         inputs = keras.Input((6, 4))
         heads = layers.EinsumDense("abc,chd->abhd", (6, 3, 5), bias_axes="d")

@@ -229,6 +229,32 @@ def test_validation_sees_the_density_of_the_logs(epochs):
                 data, verbose=0, callbacks=callbacks, **how
             ).history
     assert seen == history["density"]
+    assert seen[-1] == pytest.approx(0.1, rel=0.02)
+
+
+def test_the_logs_have_the_density_of_the_model_in_any_order():
+    x, y = held_out()
+    for order in (1, -1):
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        callbacks = [SparsityLogger(), TargetDensity(0.1)][::order]
+        data = ((x, y) for _ in range(5))  # of a length that nobody knows
+        with pytest.warns(UserWarning, match="does not know how long"):
+            history = model.fit(data, verbose=0, callbacks=callbacks).history
+        assert history["density"] == [kb.density(model)]
+
+
+def test_a_fit_that_others_began_is_corrected_from_the_first_step_on():
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(kb.density(self.model))
+
+    model = perceptron(kb.LinBreg(0.1, 1.0))
+    fit(model, [], 1)
+    target = TargetDensity(0.1, ramp=0.0, freeze=0.0)
+    fit(model, [target, Look()], 2, initial_epoch=1)
+    assert seen[0] == pytest.approx(0.1, rel=0.02)
 
 
 def corrections(monkeypatch, target, epochs=2):
@@ -267,6 +293,32 @@ def test_feedback_moves_lambda_by_the_gain(gain, threshold, monkeypatch):
         factor = min(2, max(0.5, (density / 0.3) ** gain))
         assert lam == pytest.approx(before * factor, rel=1e-3)
         assert hard == (threshold == "hard")
+
+
+def test_a_thousandth_of_the_training_is_between_two_corrections():
+    target = TargetDensity(0.1)
+    for epochs, steps, every in ((4, 16, 20), (10, 5000, 50)):
+        target.set_params({"epochs": epochs, "steps": steps})
+        assert target._interval() == every
+
+
+def test_the_support_freezes_with_the_epoch_in_which_it_is_to():
+    frozen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            if batch == 0:
+                frozen.append(self.model.optimizer.support_is_frozen)
+
+    model = perceptron(kb.LinBreg(0.1, 1.0))
+    fit(model, [TargetDensity(0.3, ramp=0.1, freeze=0.7), Look()], epochs=10)
+    assert frozen == [False] * 3 + [True] * 7
+
+
+def test_negative_weights_are_no_end_too_soon():
+    model = perceptron(kb.LinBreg(0.01, kb.regularizers.NonNegativeL1(1.0)))
+    with pytest.warns(UserWarning, match="keeps the others at 0"):
+        fit(model, [TargetDensity(0.95)], epochs=4)
 
 
 def test_steps_between_two_corrections(monkeypatch):

@@ -10,6 +10,7 @@ from keras_bregman._checks import check_choice, check_flag
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 from keras_bregman.callbacks._list import list_that_calls
+from keras_bregman.callbacks.target_density import TargetDensity
 
 
 class SparsityLogger(keras.callbacks.Callback):
@@ -57,11 +58,13 @@ class SparsityLogger(keras.callbacks.Callback):
     def set_model(self, model):
         super().set_model(model)
         # callbacks read the logs in the order of the list, so the one that
-        # adds to them has to come first
+        # adds to them has to come first, behind what sets the density
         callbacks = list_that_calls()
         if callbacks is not None:
-            others = [c for c in callbacks.callbacks if c is not self]
-            callbacks.callbacks = [self, *others]
+            found = [c for c in callbacks.callbacks if c is not self]
+            ahead = [c for c in found if isinstance(c, TargetDensity)]
+            others = [c for c in found if c not in ahead]
+            callbacks.callbacks = [*ahead, self, *others]
 
     def on_train_begin(self, logs=None):
         self._before, self._has_begun = {}, False

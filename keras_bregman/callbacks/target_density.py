@@ -68,7 +68,8 @@ class TargetDensity(keras.callbacks.Callback):
     last phase, it leaves the support frozen, as it is in what is saved in that
     phase; another `fit` with this callback releases it, and so does
     `optimizer.freeze_support(False)`.
-    Layers with `trainable=False` are left as they are.
+    Layers with `trainable=False` are left as they are. Under `NonNegativeL1`
+    weights that begin negative are 0 at any strength, half of them as a rule.
 
     Args:
         density: The wanted density d, a float in (0, 1].
@@ -152,24 +153,23 @@ class TargetDensity(keras.callbacks.Callback):
 
     def set_model(self, model):
         super().set_model(model)
-        # what restores weights when training ends may come behind this one
         callbacks = list_that_calls()
         self._is_alone = callbacks is None
         if callbacks is not None:
+            # what restores weights when training ends may come behind this one
             judge = keras.callbacks.LambdaCallback(
                 on_train_end=lambda logs: self._judge()
             )
-            callbacks.callbacks = [*callbacks.callbacks, judge]
+            # and what reads or saves them at the end of an epoch before it
+            others = [c for c in callbacks.callbacks if c is not self]
+            callbacks.callbacks = [self, *others, judge]
 
     def on_train_begin(self, logs=None):
         self._training = True
         self._steers = self._has_warned = False
         self._steps = None  # a former fit may have had other data
         self._set_frozen(False)  # or have been broken off
-        # one that its first step builds starts dense
-        self._begun_at = 1.0
-        if self.of == "kernels" and self.model.built:
-            self._begun_at = sparsity.density(self.model)
+        self._begun_at = None
 
     def on_train_end(self, logs=None):
         self._training = False
@@ -180,28 +180,40 @@ class TargetDensity(keras.callbacks.Callback):
     def _judge(self):
         """Says so if training ends with another density than was asked for."""
         steers, self._steers = self._steers, False
-        if steers and not self._is_reached():
-            warn(
-                "Training ended before the density was reached: "
-                f"{sparsity.density(self.model, self.of):.3g}, not "
-                f"{self.density:.3g}. What stops it early or restores the "
-                "best epoch has to wait, as EarlyStopping does with "
-                "`start_from_epoch`; to go on, call `fit` with "
-                "`initial_epoch`."
+        if not steers or self._is_reached():
+            return
+        why = (
+            "What stops it early or restores the best epoch has to wait, as "
+            "EarlyStopping does with `start_from_epoch`; to go on, call `fit` "
+            "with `initial_epoch`."
+        )
+        if not any(number(c.entry.lam) for c in self._controlled()):
+            why = (
+                "No lambda is left to lower: the regularizer keeps the others "
+                "at 0, as NonNegativeL1 those that begin negative."
             )
+        warn(
+            "Training ended before the density was reached: "
+            f"{sparsity.density(self.model, self.of):.3g}, not "
+            f"{self.density:.3g}. {why}"
+        )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._epoch, self._done = epoch, 0
+        # not before: when training begins others may set weights
+        if self._begun_at is None:
+            # one that its first step builds starts dense
+            self._begun_at = 1.0
+            if self.of == "kernels" and self.model.built:
+                self._begun_at = sparsity.density(self.model)
         if self._is_last() and self._is_reached():
             self._set_frozen(True)
 
     def on_train_batch_end(self, batch, logs=None):
         before, self._done = self._done, batch + 1
         self._corrected_at = None
-        if not self._steers:
-            self._begin()
         # before a strength far too small has switched everything on
-        first = self._epoch == 0 and before == 0
+        first = not self._steers and self._begin()
         # on JAX whoever asks for the model makes it wait, so seldom
         every = self._interval()
         due = self._done // every > before // every
@@ -238,7 +250,10 @@ class TargetDensity(keras.callbacks.Callback):
         ]
 
     def _begin(self):
-        """What can be done once the optimizer is built."""
+        """What can be done once the optimizer is built.
+
+        Whether the ramp begins here, and not in a `fit` that this one goes on.
+        """
         controlled = self._controlled()
         if not controlled:
             found = [type(o).__name__ for o in self._optimizers()]
@@ -265,8 +280,11 @@ class TargetDensity(keras.callbacks.Callback):
         if self.of == "regularized":  # of which nothing was known before
             self._begun_at = sparsity.density(self.model, self.of)
         optimizer = controlled[0].optimizer
-        if self._epoch == 0 or number(optimizer.initial_density) == NOT_BEGUN:
+        former = number(optimizer.initial_density)
+        begins = self._epoch == 0 or former == NOT_BEGUN
+        if begins:
             optimizer.initial_density.assign(self._begun_at)
+        return begins
 
     def _steps_per_epoch(self):
         return self.params.get("steps") or self._steps
@@ -327,7 +345,8 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _is_last(self):
         """Whether the next correction is the last, and the support frozen."""
-        return self._position() >= 1 - self.freeze
+        # which binary fractions round
+        return self._position() + self.freeze >= 1 - 1e-9
 
     def _is_reached(self):
         """Whether the model has the density that it is to end with."""
