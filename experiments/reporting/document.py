@@ -170,7 +170,7 @@ def _tables(experiment, archive, scale):
     elif tables.is_choice(experiment.name):
         yield f"{caption}.", tables.by_validation(rows, tested=True)
     elif tables.is_curve(experiment.name):
-        told = f"{caption}; test accuracy. {experiment.note}".rstrip()
+        told = f"{caption}; test accuracy. {experiment.note} {tables.COST}"
         yield told, tables.by_density(rows)
         if (ranked := ranking.by_density(rows)) is not None:
             yield ranking.CAPTION, ranked

@@ -15,6 +15,12 @@ _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
 
 
+COST = (
+    "FLOPs are those of the whole training as a share of a dense one's; memory "
+    "is numbers held for every weight as implemented here, where a mask is one."
+)
+
+
 class Table(NamedTuple):
     """A table before it is written.
 
