@@ -44,6 +44,7 @@ def recipe(method):
         momentum=0.0,
         lam=0.0,
         start=1.0,
+        start_scale=1.0,
         width=0.3,
         augment=False,
         threshold=0.05,
