@@ -12,8 +12,11 @@ import keras_bregman as kb
 class CostLogger(keras.callbacks.Callback):
     """Writes `flops` without zeros into the logs, as a share of all."""
 
+    def on_train_begin(self, logs=None):
+        self._all = kb.flops(self.model)
+
     def on_epoch_end(self, epoch, logs=None):
-        logs["flops"] = kb.flops(self.model, zeros=False) / kb.flops(self.model)
+        logs["flops"] = kb.flops(self.model, zeros=False) / self._all
 
 
 def floats(model: keras.Model) -> dict[str, int]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
     import keras
 
 MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
-DENSITY_TOLERANCE = 0.02  # by which one may be missed, as a share of it
+DENSITY_TOLERANCE = 0.02  # `TargetDensity`'s, which needs Keras
 LASSO_CUT = 0.75  # of training is over when what the penalty left is cut
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
@@ -192,17 +192,8 @@ class Recipe:
 
     def differences(self, stored: dict[str, Any]) -> list[str]:
         """In what a recipe of a result file is another one, in words."""
-        declared = dataclasses.asdict(self)
         # a field younger than the file had its default's effect before
-        stored = {**_DEFAULTS, **stored}
-        return [
-            f"{name} is {was}, not {now}"
-            for name in dict.fromkeys((*declared, *stored))
-            # the text, as the order of a start's expressions counts; it has
-            # no tuples
-            if (was := json.dumps(stored.get(name)))
-            != (now := json.dumps(declared.get(name)))
-        ]
+        return differing({**_DEFAULTS, **stored}, dataclasses.asdict(self))
 
     def changed(self, **changes: Any) -> Recipe:
         """A copy with other values; raises ValueError for no such field."""
@@ -387,6 +378,18 @@ def _fits(value, hint):
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+
+
+def differing(stored: dict[str, Any], declared: dict[str, Any]) -> list[str]:
+    """In which entries a result file is not what is declared, in words."""
+    return [
+        f"{name} is {was}, not {now}"
+        for name in dict.fromkeys((*declared, *stored))
+        # the text, as the order of a start's expressions counts; it has no
+        # tuples
+        if (was := json.dumps(stored.get(name)))
+        != (now := json.dumps(declared.get(name)))
+    ]
 
 
 def parse_change(text: str) -> tuple[str, Any]:

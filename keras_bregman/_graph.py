@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_bregman._checks import check
+
 
 class Call(NamedTuple):
     """One call of a layer.
@@ -34,6 +36,17 @@ def is_graph(model) -> bool:
         return False
     own = not type(model).call.__module__.startswith("keras.")
     return not own and hasattr(graph_of(model), "_nodes_by_depth")
+
+
+def check_graph(model) -> None:
+    """Raises ValueError unless a model is one that `is_graph` knows."""
+    check(
+        "model",
+        model,
+        is_graph(model),
+        "a built functional or Sequential model, with a `keras.Input` and "
+        "without a `call` of its own",
+    )
 
 
 def graph_of(model):

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from keras_bregman._checks import check, check_flag
-from keras_bregman._graph import Call, is_graph, layers_of
+from keras_bregman._checks import check_flag
+from keras_bregman._graph import Call, check_graph, is_graph, layers_of
 from keras_bregman.kernels import (
     ATTENTION,
     TRANSPOSED_LAYERS,
@@ -42,12 +42,7 @@ def flops(model: keras.Model, zeros: bool = True) -> int:
         ValueError: If the model is something else; without zeros, for a layer
             quantized so that its entries share bytes.
     """
-    check(
-        "model",
-        model,
-        is_graph(model),
-        "a built functional or Sequential model, with a `keras.Input`",
-    )
+    check_graph(model)
     return 2 * _multiplications_of_graph(model, check_flag("zeros", zeros))
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from keras_bregman import _runtimes
 from keras_bregman._checks import check, check_choice, check_path
 from keras_bregman._files import replacing, write_whole
-from keras_bregman._graph import is_graph, structure
+from keras_bregman._graph import check_graph, structure
 from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman._state import remembered
 
@@ -118,12 +118,7 @@ def _check(model, path, format, precision, samples):
         samples is not None or precision != "int8",
         "inputs like those of later use, to calibrate int8",
     )
-    check(
-        "model",
-        model,
-        is_graph(model),
-        "a built functional or Sequential model, with a `keras.Input`",
-    )
+    check_graph(model)
     check(
         "model",
         model,

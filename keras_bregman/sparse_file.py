@@ -218,7 +218,8 @@ def _encode(weight, values):
     kind = "float32" if stored == "bfloat16" else stored
     with np.errstate(over="ignore"):
         found = np.asarray(array).astype(kind).ravel()
-    if (~np.isfinite(found) & np.isfinite(_wide(array))).any():
+    beyond = ~np.isfinite(found)
+    if beyond.any() and np.isfinite(_wide(array)[beyond]).any():
         raise ValueError(
             f"'{weight.path}' holds weights beyond 65504, the largest number "
             "of float16. Leave `values` at its default."

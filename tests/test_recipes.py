@@ -10,7 +10,8 @@ import pytest
 import keras_bregman as kb
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import Dataset, Inputs
-from experiments.recipes import Recipe, parse_change
+from experiments.recipes import DENSITY_TOLERANCE, Recipe, parse_change
+from keras_bregman.callbacks.target_density import TOLERANCE
 
 pytestmark = pytest.mark.once
 
@@ -244,3 +245,7 @@ class TestCatalog:
                 kb.sparsify(models[kind], recipe.start, recipe.start_method, 0)
                 starts.add(start)
         assert len(starts) > len(models) >= 5
+
+
+def test_a_density_may_be_missed_by_as_much_everywhere():
+    assert DENSITY_TOLERANCE == TOLERANCE

@@ -208,39 +208,47 @@ def test_a_model_that_its_first_step_builds_is_led_down_from_1():
     assert float(model.optimizer.initial_density) == 1
 
 
-@pytest.mark.parametrize("epochs", (1, 3))
-def test_validation_sees_the_density_of_the_logs(epochs):
-    seen = []
+class OfValidation(keras.callbacks.Callback):
+    """Notes the density that validation sees."""
 
-    class Look(keras.callbacks.Callback):
-        def on_test_batch_end(self, batch, logs=None):
-            seen.append(kb.density(self.model))
+    def __init__(self):
+        super().__init__()
+        self.seen = []
 
-    model = perceptron(kb.AdaBreg(0.003, 1.0))
-    callbacks = [SparsityLogger(), Look(), TargetDensity(0.1)]
-    how = {"epochs": epochs, "validation_data": held_out()}
-    if epochs > 1:
-        history = fit(model, callbacks, **how).history
-    else:  # of a length that nobody knows
-        x, y = held_out()
-        data = ((x, y) for _ in range(5))
-        with pytest.warns(UserWarning, match="does not know how long"):
-            history = model.fit(
-                data, verbose=0, callbacks=callbacks, **how
-            ).history
-    assert seen == history["density"]
-    assert seen[-1] == pytest.approx(0.1, rel=0.02)
+    def on_test_batch_end(self, batch, logs=None):
+        self.seen.append(kb.density(self.model))
 
 
-def test_the_logs_have_the_density_of_the_model_in_any_order():
-    x, y = held_out()
-    for order in (1, -1):
-        model = perceptron(kb.AdaBreg(0.003, 1.0))
-        callbacks = [SparsityLogger(), TargetDensity(0.1)][::order]
-        data = ((x, y) for _ in range(5))  # of a length that nobody knows
-        with pytest.warns(UserWarning, match="does not know how long"):
-            history = model.fit(data, verbose=0, callbacks=callbacks).history
-        assert history["density"] == [kb.density(model)]
+def fit_of_unknown_length(callbacks, **how):
+    """A model after an epoch, and its history."""
+    model, (x, y) = perceptron(kb.AdaBreg(0.003, 1.0)), held_out()
+    data = ((x, y) for _ in range(5))
+    with pytest.warns(UserWarning, match="does not know how long"):
+        history = model.fit(data, verbose=0, callbacks=callbacks, **how).history
+    return model, history
+
+
+def test_validation_sees_the_density_of_the_logs():
+    validation, model = OfValidation(), perceptron(kb.AdaBreg(0.003, 1.0))
+    callbacks = [SparsityLogger(), validation, TargetDensity(0.1)]
+    history = fit(model, callbacks, 3, validation_data=held_out()).history
+    assert validation.seen == history["density"]
+    assert validation.seen[-1] == pytest.approx(0.1, rel=0.02)
+
+
+def test_validation_of_an_epoch_of_unknown_length_sees_it_too():
+    validation = OfValidation()
+    callbacks = [SparsityLogger(), validation, TargetDensity(0.1)]
+    _, history = fit_of_unknown_length(callbacks, validation_data=held_out())
+    assert validation.seen == history["density"]
+    assert validation.seen[-1] == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.parametrize("order", (1, -1))
+def test_the_logs_have_the_density_of_the_model_in_any_order(order):
+    callbacks = [SparsityLogger(), TargetDensity(0.1)][::order]
+    model, history = fit_of_unknown_length(callbacks)
+    assert history["density"] == [kb.density(model)]
 
 
 def test_a_fit_that_others_began_is_corrected_from_the_first_step_on():

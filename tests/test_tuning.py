@@ -164,9 +164,7 @@ class TestTrials:
         assert point.density == pytest.approx(0.1, rel=0.02)
         assert set(point.values) == {"learning_rate"}
 
-    def test_a_lambda_that_is_given_is_kept_at_a_density(
-        self, digits, tmp_path
-    ):
+    def test_a_lambda_that_is_given_is_kept_at_a_density(self, digits):
         found = hypermodel(lam=0.07, density=0.1)
         hp = keras_tuner.HyperParameters()
         model = found.build(hp)

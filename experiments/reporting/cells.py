@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from typing import Any
 
 from experiments import results
 from experiments.catalog import EXPERIMENTS, SCALES
-from experiments.recipes import Recipe
+from experiments.recipes import Recipe, differing
 
 
 def _at_best(result: dict[str, Any], key: str) -> float:
@@ -194,11 +193,8 @@ def name_of(path: pathlib.Path) -> str:
 
 def _differences(result, recipe, scale, seed):
     """What a result was made with that the catalog declares otherwise."""
-    return recipe.differences(result["recipe"]) + [
-        f"{name} is {json.dumps(was)}, not {json.dumps(now)}"
-        for name, was, now in (
-            ("seed", result["seed"], seed),
-            ("scale", result["scale"], scale),
-        )
-        if was != now
+    stored = {"seed": result["seed"], "scale": result["scale"]}
+    return [
+        *recipe.differences(result["recipe"]),
+        *differing(stored, {"seed": seed, "scale": scale}),
     ]

@@ -76,13 +76,12 @@ def glance(archive: Archive) -> Table:
     lines = []
     for name in filter(is_curve, EXPERIMENTS):
         rows = archive.rows(name, "full")
-        methods = by_method(rows)
+        methods, dense = by_method(rows), _dense(archive, rows[0])
         for density in densities_of(rows):
             ours = _best(methods, density, True)
             if density > _SPARSE or not ours:
                 continue
             others = _best(methods, density, False)
-            dense = _dense(archive, rows[0])
             lines.append(
                 [
                     EXPERIMENTS[name].title.partition(" at ")[0],

@@ -13,8 +13,6 @@ from experiments.reporting.published import Published, paper_of, report_of
 
 _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
-
-
 COST = (
     "FLOPs are those of the whole training as a share of a dense one's; memory "
     "is numbers held for every weight as implemented here, where a mask is one."
@@ -161,9 +159,8 @@ def _at_density(row):
     if not row.results:
         return _no_run(row.scale)
     asked, got = row.recipe.density, row.cell("density").mean
-    if asked is not None and (abs(got / (100 * asked) - 1) > DENSITY_TOLERANCE):
-        return accuracy(row, f" ({got:.3g} %)")
-    return accuracy(row)
+    missed = asked and abs(got / (100 * asked) - 1) > DENSITY_TOLERANCE
+    return accuracy(row, f" ({got:.3g} %)" if missed else "")
 
 
 def accuracy(row: Row, note: str = "") -> str:

@@ -24,3 +24,18 @@ def list_that_calls() -> keras.callbacks.CallbackList | None:
             return found
         frame = frame.f_back
     return None
+
+
+def to_front(
+    callbacks: keras.callbacks.CallbackList,
+    callback: keras.callbacks.Callback,
+    behind: tuple[type, ...] = (),
+) -> None:
+    """Puts a callback first in its list, or just behind those of some classes.
+
+    The list is another one then: who goes through the former is not disturbed.
+    """
+    others = [c for c in callbacks.callbacks if c is not callback]
+    ahead = [c for c in others if isinstance(c, behind)]
+    rest = [c for c in others if not isinstance(c, behind)]
+    callbacks.callbacks = [*ahead, callback, *rest]

@@ -9,7 +9,7 @@ from keras_bregman import sparsity
 from keras_bregman._checks import check_choice, check_flag
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
-from keras_bregman.callbacks._list import list_that_calls
+from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.callbacks.target_density import TargetDensity
 
 
@@ -61,10 +61,7 @@ class SparsityLogger(keras.callbacks.Callback):
         # adds to them has to come first, behind what sets the density
         callbacks = list_that_calls()
         if callbacks is not None:
-            found = [c for c in callbacks.callbacks if c is not self]
-            ahead = [c for c in found if isinstance(c, TargetDensity)]
-            others = [c for c in found if c not in ahead]
-            callbacks.callbacks = [*ahead, self, *others]
+            to_front(callbacks, self, behind=(TargetDensity,))
 
     def on_train_begin(self, logs=None):
         self._before, self._has_begun = {}, False

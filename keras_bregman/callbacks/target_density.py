@@ -24,7 +24,7 @@ from keras_bregman.base_optimizer import (
     Regularized,
     check_finite,
 )
-from keras_bregman.callbacks._list import list_that_calls
+from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
 _METHODS = ("exact", "feedback")
@@ -160,9 +160,9 @@ class TargetDensity(keras.callbacks.Callback):
             judge = keras.callbacks.LambdaCallback(
                 on_train_end=lambda logs: self._judge()
             )
+            callbacks.callbacks = [*callbacks.callbacks, judge]
             # and what reads or saves them at the end of an epoch before it
-            others = [c for c in callbacks.callbacks if c is not self]
-            callbacks.callbacks = [self, *others, judge]
+            to_front(callbacks, self)
 
     def on_train_begin(self, logs=None):
         self._training = True
@@ -182,12 +182,13 @@ class TargetDensity(keras.callbacks.Callback):
         steers, self._steers = self._steers, False
         if not steers or self._is_reached():
             return
-        why = (
-            "What stops it early or restores the best epoch has to wait, as "
-            "EarlyStopping does with `start_from_epoch`; to go on, call `fit` "
-            "with `initial_epoch`."
-        )
-        if not any(number(c.entry.lam) for c in self._controlled()):
+        if any(number(c.entry.lam) for c in self._controlled()):
+            why = (
+                "What stops it early or restores the best epoch has to wait, "
+                "as EarlyStopping does with `start_from_epoch`; to go on, call "
+                "`fit` with `initial_epoch`."
+            )
+        else:
             why = (
                 "No lambda is left to lower: the regularizer keeps the others "
                 "at 0, as NonNegativeL1 those that begin negative."

@@ -14,7 +14,7 @@ from keras_bregman.compaction.piece import (
     data_axis,
     is_uniform,
     kernel_of,
-    name_of,
+    may_mix,
     numpy_of,
 )
 
@@ -213,9 +213,7 @@ class Depthwise(Along):
 
     def misfit(self, call, channels):
         activation = self.layer.activation
-        if is_elementwise(activation):
-            return ""
-        return f"{name_of(activation)} may mix its outputs"
+        return "" if is_elementwise(activation) else may_mix(activation)
 
     @property
     def multiplier(self):

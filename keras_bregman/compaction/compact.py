@@ -8,8 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_bregman._checks import check, check_flag, check_integer
-from keras_bregman._graph import graph_of, is_graph, layers_of, nodes_of
+from keras_bregman._checks import check_flag, check_integer
+from keras_bregman._graph import (
+    check_graph,
+    graph_of,
+    is_graph,
+    layers_of,
+    nodes_of,
+)
 from keras_bregman._inputs import as_inputs, difference, random_inputs
 from keras_bregman._numbers import first_not_finite
 from keras_bregman._state import remembered, restored
@@ -81,13 +87,7 @@ def compact(
             weights otherwise, which may be more in a deep network. A model
             that answers otherwise every time is not compared.
     """
-    check(
-        "model",
-        model,
-        is_graph(model),
-        "a built functional or Sequential model, with a `keras.Input` and "
-        "without a `call` of its own",
-    )
+    check_graph(model)
     return_report = check_flag("return_report", return_report)
     multiple_of = check_integer("multiple_of", multiple_of, 1)
     if samples is not None:

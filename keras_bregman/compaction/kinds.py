@@ -12,7 +12,7 @@ from keras_bregman.compaction.elementwise import (
     OPERATIONS,
     is_elementwise,
 )
-from keras_bregman.compaction.piece import Piece, is_layer, name_of
+from keras_bregman.compaction.piece import Piece, is_layer, may_mix
 from keras_bregman.kernels import is_reparameterized
 
 
@@ -66,7 +66,7 @@ def _why_whole(layer):
     if isinstance(layer, keras.layers.InputLayer):
         return ""
     if isinstance(layer, keras.layers.Activation):
-        return f"{name_of(layer.activation)} may mix its outputs"
+        return may_mix(layer.activation)
     if "Normalization" in kind:
         return "normalizes over channels"
     if is_layer(layer) and is_reparameterized(layer):

@@ -12,7 +12,7 @@ from keras_bregman.compaction.piece import (
     data_axis,
     is_uniform,
     kernel_of,
-    name_of,
+    may_mix,
     numpy_of,
 )
 
@@ -65,7 +65,7 @@ class Mixing(Piece):
     def _new_atoms(self, n):
         if is_elementwise(self.layer.activation):
             return self.classes.add(n)
-        self.note = f"{name_of(self.layer.activation)} may mix its outputs"
+        self.note = may_mix(self.layer.activation)
         return Classes.pinned(n, 1).atoms
 
     def _axis(self, tensor):

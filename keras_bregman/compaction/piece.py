@@ -263,5 +263,7 @@ def is_uniform(layer):
     return layer.padding == "valid" or alone
 
 
-def name_of(activation):
-    return getattr(activation, "__name__", type(activation).__name__)
+def may_mix(activation) -> str:
+    """What is noted of an activation that is not known entry by entry."""
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return f"{name} may mix its outputs"
