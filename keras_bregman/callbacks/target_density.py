@@ -53,7 +53,8 @@ class TargetDensity(keras.callbacks.Callback):
     (`LinBreg.rethreshold`). This is done every so many steps, before
     validation and at the end of every epoch. What is alike to the last bit, as
     scales of batch normalization that all begin at 1, stays on until it
-    differs. The strengths given to the regularizers matter only relative to
+    differs. What is to stay dense, a layer or by `density=1.0` the model, gets
+    lambda 0. The strengths given to the regularizers matter only relative to
     each other, within `distribution="global"`: a kernel under twice the
     strength needs dual variables twice as large. Those of groups should be
     small, see `regularizers.GroupLasso`.
@@ -221,7 +222,7 @@ class TargetDensity(keras.callbacks.Callback):
         # of several steps in one execution, the last may be behind the end
         ends = before < (self._steps_per_epoch() or 0) <= self._done
         if first or due or ends:
-            self._correct()
+            self._correct(first)
 
     def on_test_begin(self, logs=None):
         if self._training:
@@ -302,8 +303,12 @@ class TargetDensity(keras.callbacks.Callback):
         epochs = self._epoch + (min(1, self._done / steps) if steps else 0)
         return epochs / self.params["epochs"]
 
-    def _correct(self):
-        """Brings the density to where it is to be now."""
+    def _correct(self, first=False):
+        """Brings the density to where it is to be now.
+
+        Args:
+            first: Whether the strengths are still those that were given.
+        """
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
         position = self._position()
@@ -321,15 +326,18 @@ class TargetDensity(keras.callbacks.Callback):
         check_finite([c.entry.variable for s in scopes for c in s.controlled])
         exact = []
         for scope, on in _nonzero(scopes):
-            if on == scope.wanted:
+            if scope.wanted >= scope.size:
+                if scope.at_last >= scope.size:
+                    _let_go(scope)
+            elif on == scope.wanted:
                 continue
             # a strength of 0 is 0 by any factor
-            if last or self.method == "exact" or not scope.has_strengths:
+            elif last or self.method == "exact" or not scope.has_strengths:
                 exact.append(scope)
             else:
                 factor = (on / scope.wanted) ** self.gain
                 _feed_back(scope, factor, hard)
-        _make_exact(exact, hard)
+        _make_exact(exact, hard, first)
         if last:
             self._set_frozen(True)
 
@@ -394,12 +402,17 @@ class TargetDensity(keras.callbacks.Callback):
                 f"Received: density={self.density!r}"
             )
         # a ramp may begin at 0
-        total = max(1, round(density * size) - others)
+        totals = [
+            max(1, round(d * size) - others) for d in (density, self.density)
+        ]
         if self.distribution == "global":
-            return [_Scope(controlled, total)]
+            return [_Scope(controlled, *totals)]
         shapes = [tuple(c.entry.variable.shape) for c in controlled]
-        wanted = allocate(shapes, total, self.distribution)
-        return [_Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]
+        shared = (allocate(shapes, n, self.distribution) for n in totals)
+        return [
+            _Scope([c], *wanted)
+            for c, *wanted in zip(controlled, *shared, strict=True)
+        ]
 
 
 class _Controlled(NamedTuple):
@@ -418,7 +431,12 @@ class _Scope(NamedTuple):
     """Variables that share a strength, and how many weights they get."""
 
     controlled: list[_Controlled]
-    wanted: int
+    wanted: int  # now
+    at_last: int  # when the ramp is over
+
+    @property
+    def size(self):
+        return sum(math.prod(c.entry.variable.shape) for c in self.controlled)
 
     @property
     def has_strengths(self):
@@ -449,7 +467,7 @@ def _counts(variables):
     return numbers(ops.sum(ops.not_equal(v, 0)) for v in values)
 
 
-def _make_exact(scopes, hard):
+def _make_exact(scopes, hard, first):
     """The strengths at which the wanted weights are on."""
     found = [[_critical(c) for c in scope.controlled] for scope in scopes]
     factors = _largest_off(
@@ -465,7 +483,12 @@ def _make_exact(scopes, hard):
     lasts = numbers(
         ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
     )
-    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
+    # Strengths are given relative to each other. If they have to fall for it,
+    # soft thresholds would add the difference, any number, to every weight.
+    given = (
+        numbers(c.entry.lam for c, *_ in flat) if first else [0.0] * len(flat)
+    )
+    for (c, _, _, factor), last, former in zip(flat, lasts, given, strict=True):
         lam = max(factor * c.strength, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
             raise FloatingPointError(
@@ -473,7 +496,7 @@ def _make_exact(scopes, hard):
                 "switch any of it off: training diverges. Lower "
                 "`learning_rate` or set `global_clipnorm`."
             )
-        c.optimizer.rethreshold(c.entry, lam, hard)
+        c.optimizer.rethreshold(c.entry, lam, hard or lam < former)
 
 
 def _critical(c):
@@ -483,7 +506,7 @@ def _critical(c):
 
 
 def _largest_off(relative, scopes):
-    """By scope the largest strength that switches weights off; 0 if none is.
+    """By scope the largest strength that switches weights off.
 
     Ahead of the `wanted` largest. Weights that are alike to the last bit, as
     scales of batch normalization which all begin at 1, would go together: they
@@ -493,19 +516,16 @@ def _largest_off(relative, scopes):
     ranges = []
     for values, scope in zip(ranked, scopes, strict=True):
         size = math.prod(values.shape)
-        first = size - scope.wanted - 1
+        first = size - scope.wanted - 1  # 0 or more: not all are wanted
         alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
         ranges.append((first, min(first + alike, size - 1)))
-    found = _order_statistics(
-        ranked, [(max(0, first), max(0, last)) for first, last in ranges]
-    )
     factors = []
-    for values, (first, _), (low, high) in zip(
-        ranked, ranges, found, strict=True
+    for values, (low, high) in zip(
+        ranked, _order_statistics(ranked, ranges), strict=True
     ):
-        factor = 0.0 if first < 0 else low
-        if factor == high < math.inf:
-            factor = number(ops.max(ops.where(values < factor, values, 0.0)))
+        factor = low
+        if low == high < math.inf:
+            factor = number(ops.max(ops.where(values < low, values, 0.0)))
         factors.append(factor)
     return factors
 
@@ -531,3 +551,12 @@ def _feed_back(scope, factor, hard):
     for c in scope.controlled:
         lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
         c.optimizer.rethreshold(c.entry, lam, hard)
+
+
+def _let_go(scope):
+    """Of what stays dense: no strength and the same weights, a plain step.
+
+    While all are on only because the ramp begins, strengths wait instead.
+    """
+    for c in scope.controlled:
+        c.entry.lam.assign(0.0)
