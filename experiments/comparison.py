@@ -2,9 +2,10 @@
 
 Every method gets the same network, data, epochs, batches, schedule and the
 same number of trials: those of a grid around its published settings, and on
-LeNet-300-100 a second round from the best of them, over weight decay, at one
-density and for one seed. What the validation split likes best, among those
-that reach the density by themselves, is what the curves are trained with.
+LeNet-300-100 two further rounds from the best so far, over weight decay and
+over what may go with it, at one density and for one seed. What the validation
+split likes best, among those that reach the density by themselves, is what the
+curves are trained with.
 """
 
 from __future__ import annotations
@@ -18,6 +19,18 @@ DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 SEARCHED_AT = 0.02
 
 
+class Round(NamedTuple):
+    """Trials from the best so far.
+
+    Attributes:
+        tried: What is changed in that, one trial each.
+        better: One of those changes, if it is better still.
+    """
+
+    tried: tuple[dict[str, Any], ...]
+    better: dict[str, Any] | None = None
+
+
 class Method(NamedTuple):
     """A method, what it is tuned over and what was chosen.
 
@@ -26,25 +39,28 @@ class Method(NamedTuple):
         fixed: Fields of its recipes.
         grid: Values of further fields, all combinations of which are tried.
         chosen: The best of those combinations, in the order of `grid`.
-        second: What is changed in that, one trial each.
-        better: One of those changes, if it is better still.
+        rounds: From there on.
     """
 
     label: str
     fixed: dict[str, Any]
     grid: dict[str, tuple[Any, ...]]
     chosen: tuple[Any, ...]
-    second: tuple[dict[str, Any], ...] = ()
-    better: dict[str, Any] | None = None
+    rounds: tuple[Round, ...] = ()
 
     def trials(
         self, base: Recipe, density: float = SEARCHED_AT
     ) -> list[Recipe]:
-        """Both rounds at a density."""
-        first = [
-            dict(zip(self.grid, values, strict=True))
+        """All of its trials at a density."""
+        tried = [
+            (settings, settings)
             for values in itertools.product(*self.grid.values())
+            for settings in [dict(zip(self.grid, values, strict=True))]
         ]
+        best = dict(zip(self.grid, self.chosen, strict=True))
+        for trials, better in self.rounds:
+            tried += [(changes, best | changes) for changes in trials]
+            best |= better or {}
         return [
             base.changed(
                 label=f"{self.label}: "
@@ -52,23 +68,18 @@ class Method(NamedTuple):
                 density=density,
                 **{**self.fixed, **settings},
             )
-            for settings, changes in (
-                *((s, s) for s in first),
-                *((self._best | s, s) for s in self.second),
-            )
+            for changes, settings in tried
         ]
-
-    @property
-    def _best(self):
-        """Of the first round."""
-        return dict(zip(self.grid, self.chosen, strict=True))
 
     def at(self, base: Recipe, density: float) -> Recipe:
         """The recipe of the curve at a density."""
+        best = dict(zip(self.grid, self.chosen, strict=True))
+        for _, better in self.rounds:
+            best |= better or {}
         return base.changed(
             label=f"{self.label} at {100 * density:g} %",
             density=density,
-            **{**self.fixed, **self._best, **(self.better or {})},
+            **{**self.fixed, **best},
         )
 
 
@@ -114,55 +125,113 @@ def _decays(*values: float) -> tuple[dict[str, Any], ...]:
 # is about as much over a training.
 _ADAM_DECAYS = _decays(0.1, 0.3, 1.0)
 _SGD_DECAYS = _decays(1e-3, 3e-3, 1e-2)
+# From a dense start lambda is half of the way that a dual variable goes from
+# one sign of its weight to the other, at 0 all the while.
+_LAMBDAS = Round(tuple({"lam": lam} for lam in (0.1, 0.03, 0.01)))
 LENET_METHODS = (
     Method(
         "AdaBreg",
         {"optimizer": "AdaBreg", "lam": 1.0, "ramp": 0.4},
         {"learning_rate": _TAUS, "freeze": (0.2, 0.4)},
         (3e-3, 0.2),
-        _decays(0.03, 0.1, 0.3),
+        (
+            Round(_decays(0.03, 0.1, 0.3), {"options": {"weight_decay": 0.1}}),
+            _LAMBDAS,
+        ),
     ),
     Method(
         "LinBreg",
         {"optimizer": "LinBreg", "momentum": 0.9, "lam": 1.0, "ramp": 0.4},
         {"learning_rate": (0.1, 0.3, 1.0), "freeze": (0.2, 0.4)},
         (1.0, 0.2),
-        _decays(1e-4, 3e-4, 1e-3),
+        (
+            Round(
+                _decays(1e-4, 3e-4, 1e-3), {"options": {"weight_decay": 3e-4}}
+            ),
+            _LAMBDAS,
+        ),
     ),
     Method(
         "Pruning",
         {"optimizer": "Adam", "method": "pruning"},
         {"learning_rate": _TAUS, "steering": _ENDS},
         (3e-3, {"end": 0.5}),
-        _ADAM_DECAYS,
+        (
+            Round(_ADAM_DECAYS, {"options": {"weight_decay": 0.3}}),
+            Round(
+                (
+                    {"learning_rate": 2e-3},
+                    {"learning_rate": 5e-3},
+                    {"steering": {"end": 0.75}},
+                )
+            ),
+        ),
     ),
     Method(
         "RigL",
         _SGD | {"method": "rigl"},
         {"learning_rate": _SGD_TAUS, "steering": _FRACTIONS},
         (0.2, {"fraction": 0.5}),
-        _SGD_DECAYS,
+        (
+            Round(_SGD_DECAYS, {"options": {"weight_decay": 3e-3}}),
+            Round(
+                (
+                    {"learning_rate": 0.1},
+                    {"learning_rate": 0.3},
+                    {"steering": {"fraction": 0.3}},
+                )
+            ),
+        ),
     ),
     Method(
         "SET",
         _SGD | {"method": "set"},
         {"learning_rate": _SGD_TAUS, "steering": _FRACTIONS},
         (0.1, {"fraction": 0.3}),
-        _SGD_DECAYS,
+        (
+            Round(_SGD_DECAYS, {"options": {"weight_decay": 0.01}}),
+            Round(
+                (
+                    {"options": {"weight_decay": 0.03}},
+                    {"learning_rate": 0.2},
+                    {"steering": {"fraction": 0.5}},
+                )
+            ),
+        ),
     ),
     Method(
         "Lasso",
         {"optimizer": "Adam", "method": "lasso"},
         {"lam": (3e-5, 1e-4, 3e-4), "learning_rate": (3e-3, 1e-2)},
         (3e-5, 3e-3),
-        _ADAM_DECAYS,
+        (
+            Round(_ADAM_DECAYS, {"options": {"weight_decay": 0.1}}),
+            Round(
+                (
+                    {"lam": 1e-5},
+                    {"learning_rate": 2e-3},
+                    {"learning_rate": 5e-3},
+                )
+            ),
+        ),
     ),
     Method(
         "ProxGD",
         {"optimizer": "ProxGD", "method": "lasso"},
         {"lam": (1e-4, 3e-4, 1e-3), "learning_rate": (0.1, 0.3)},
         (1e-4, 0.3),
-        _decays(3e-4, 1e-3, 3e-3),
+        (
+            Round(
+                _decays(3e-4, 1e-3, 3e-3), {"options": {"weight_decay": 3e-4}}
+            ),
+            Round(
+                (
+                    {"lam": 3e-5},
+                    {"learning_rate": 0.5},
+                    {"learning_rate": 1.0},
+                )
+            ),
+        ),
     ),
     Method(
         "STR",
@@ -176,11 +245,21 @@ LENET_METHODS = (
             ),
         },
         (0.1, {"start": -5.0, "decay": 3e-3}),
-        # which has a decay in the first round
-        (
-            {"steering": {"start": -5.0, "decay": 2e-3}},
-            {"steering": {"start": -5.0, "decay": 5e-3}},
-            {"steering": {"start": -3.0, "decay": 3e-3}},
+        (  # its decay, of weights and thresholds, is in the grid
+            Round(
+                (
+                    {"steering": {"start": -5.0, "decay": 2e-3}},
+                    {"steering": {"start": -5.0, "decay": 5e-3}},
+                    {"steering": {"start": -3.0, "decay": 3e-3}},
+                )
+            ),
+            Round(
+                (
+                    {"steering": {"start": -5.0, "decay": 2.5e-3}},
+                    {"steering": {"start": -7.0, "decay": 3e-3}},
+                    {"learning_rate": 0.2},
+                )
+            ),
         ),
     ),
 )
