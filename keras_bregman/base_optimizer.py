@@ -141,7 +141,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         shrinks = [
             None if choice is None else Shrink.of(choice, variable)
             for choice, variable in zip(
-                choose(self.regularizer, paths), variables, strict=True
+                choose(self.regularizer, variables), variables, strict=True
             )
         ]
         super().build(variables)

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from keras_bregman import regularizers
+from keras_bregman._warning import warn
 from keras_bregman.kernels import Layout, is_kernel, layout_of, path_of
+
+# what Keras' layers have beside kernels that may have several axes
+_NO_MATRIX = re.compile(r"(bias|gamma|beta|alpha|scale)$|embed|lora_|token")
+_MANY = 0.1  # of all entries of matrices
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,17 +65,18 @@ class Shrink:
         return type(self.regularizer).__name__, groups
 
 
-def choose(regularizer, paths):
-    """The regularizer of each path, or None.
+def choose(regularizer, variables):
+    """The regularizer of each variable, or None.
 
     Args:
         regularizer: A regularizer for every kernel, None, or a dict from
             regular expressions on paths to regularizers or None.
-        paths: The variables' paths.
+        variables: Trainable variables.
 
     Raises:
         ValueError: If an expression takes no path.
     """
+    paths = [path_of(variable) for variable in variables]
     if not isinstance(regularizer, Mapping):
         kernels = [is_kernel(path) for path in paths]
         if regularizer is not None and paths and not any(kernels):
@@ -81,6 +87,8 @@ def choose(regularizer, paths):
                 f"The paths are {paths}",
                 stacklevel=4,
             )
+        elif regularizer is not None:
+            _warn_of_others(regularizer, variables)
         return [regularizer if it_is else None for it_is in kernels]
     taken = [
         next((e for e in regularizer if re.search(e, path)), None)
@@ -95,3 +103,26 @@ def choose(regularizer, paths):
                 f"took all that it matches. The paths are {paths}"
             )
     return [None if e is None else regularizer[e] for e in taken]
+
+
+def _warn_of_others(regularizer, variables):
+    """Says so if much of what layers multiply by is named otherwise."""
+    sizes = [(path_of(v), math.prod(v.shape)) for v in variables]
+    others = [
+        (path, size)
+        for (path, size), v in zip(sizes, variables, strict=True)
+        if sum(n > 1 for n in v.shape) > 1
+        and not is_kernel(path)
+        and not _NO_MATRIX.search(path.lower())
+    ]
+    left = sum(size for _, size in others)
+    taken = sum(size for path, size in sizes if is_kernel(path))
+    if left > _MANY * (left + taken):
+        names = [path for path, _ in others]
+        warn(
+            f"`regularizer` {regularizer!r} takes variables whose path ends in "
+            f"kernel, and {left:,} entries of others stay dense, which "
+            f"`keras_bregman.density` does not count: {names}. Name them "
+            "kernel where the layer adds them; or give a dict as {'kernel': "
+            "1.0, 'w$': 1.0}, and take of='regularized' for densities."
+        )

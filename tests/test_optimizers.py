@@ -604,6 +604,39 @@ def test_a_regularizer_that_takes_nothing_warns():
         kb.AdaBreg(regularizer={"w": 1.0}).build([weight])
 
 
+class OfItsOwn(keras.layers.Layer):
+    """Multiplies by a matrix of any name."""
+
+    def __init__(self, units, called):
+        super().__init__(name="own")
+        self.units, self.called = units, called
+
+    def build(self, shape):
+        size = (shape[-1], self.units)
+        self.matrix = self.add_weight(size, name=self.called)
+
+    def call(self, x):
+        return x @ self.matrix
+
+
+def test_matrices_that_are_no_kernels_stay_dense_with_a_warning():
+    def built(called, regularizer=1.0):
+        layers = [keras.Input((20,)), OfItsOwn(30, called)]
+        model = keras.Sequential([*layers, keras.layers.Dense(4)])
+        kb.AdaBreg(regularizer=regularizer).build(model.trainable_weights)
+
+    told = r"600 entries of others stay dense.*'\S*own/w'.*of='regularized'"
+    with pytest.warns(UserWarning, match=told):
+        built("w")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        built("kernel")
+        built("embeddings")  # as Keras' own, which look things up
+        built("w", {"kernel": 1.0, "w$": 1.0})
+        built("w", {"kernel": 1.0})  # as somebody wants it
+        built("w", None)
+
+
 def test_arrays_are_no_variables():
     with pytest.raises(ValueError, match="`variables` must be a list of"):
         kb.LinBreg().build([np.zeros((2, 2), "float32")])

@@ -80,7 +80,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         self._is_precise = False
         if not self.model.built:
             return
-        if not _layers(self.model):
+        if not layers_that_follow(self.model):
             raise ValueError(
                 f"`model` '{self.model.name}' has no batch normalization that "
                 "is trained. Leave `PreciseBatchNorm` out."
@@ -114,7 +114,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     def _refresh(self):
         self._is_precise = True
-        layers = _layers(self.model)
+        layers = layers_that_follow(self.model)
         averages = [v for layer in layers for v in _averages(layer)]
         ids = set(map(id, averages))
         kept = [*self.model.trainable_variables, *remembered(self.model)]
@@ -152,7 +152,9 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             yield from map(_inputs_of, self.data)
 
 
-def _layers(model):
+def layers_that_follow(
+    model: keras.Model,
+) -> list[keras.layers.BatchNormalization]:
     """Those whose averages follow the batches of training."""
     return [
         layer

@@ -24,6 +24,7 @@ from keras_bregman.base_optimizer import (
     Regularized,
     check_finite,
 )
+from keras_bregman.callbacks._beside import PlateauAlarm, warn_of_late_averages
 from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.optimizers import AdaBreg, LinBreg
 
@@ -149,14 +150,24 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps: int | None = None
         self._training = False
         self._corrected_at: float | None = None
-        self._steers, self._is_alone = False, True
-        self._has_warned = False
+        self._steers, self._has_warned = False, False
+        self._list: keras.callbacks.CallbackList | None = None
+        self._alarm: PlateauAlarm | None = None
 
     def set_model(self, model):
         super().set_model(model)
-        callbacks = list_that_calls()
-        self._is_alone = callbacks is None
+        self._list = callbacks = list_that_calls()
         if callbacks is not None:
+            if (
+                sum(isinstance(c, TargetDensity) for c in callbacks.callbacks)
+                > 1
+            ):
+                raise ValueError(
+                    "`fit` takes one TargetDensity, as two would each set "
+                    "what the other has set. For a density by layer see "
+                    "`distribution`, and a dict as the optimizer's "
+                    "`regularizer`."
+                )
             # what restores weights when training ends may come behind this one
             judge = keras.callbacks.LambdaCallback(
                 on_train_end=lambda logs: self._judge()
@@ -175,7 +186,7 @@ class TargetDensity(keras.callbacks.Callback):
     def on_train_end(self, logs=None):
         self._training = False
         self._set_frozen(False)
-        if self._is_alone:
+        if self._list is None:
             self._judge()
 
     def _judge(self):
@@ -233,6 +244,8 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps = self._done
         self._epoch, self._done = epoch + 1, 0
         self._correct()
+        if self._alarm and self._position() < self.ramp:
+            self._alarm.look()
 
     def _optimizers(self):
         return [
@@ -279,6 +292,7 @@ class TargetDensity(keras.callbacks.Callback):
                 "`steps_per_epoch`, or data with a length."
             )
         self._steers = True
+        self._look_beside()
         if self.of == "regularized":  # of which nothing was known before
             self._begun_at = sparsity.density(self.model, self.of)
         optimizer = controlled[0].optimizer
@@ -288,13 +302,24 @@ class TargetDensity(keras.callbacks.Callback):
             optimizer.initial_density.assign(self._begun_at)
         return begins
 
+    def _look_beside(self):
+        """Warns of what else is in this `fit`."""
+        beside = self._list.callbacks if self._list else []
+        self._alarm = PlateauAlarm(self.model, beside)
+        if self._all_steps() and self.threshold == "soft":
+            left = round((1 - self.ramp) * self._all_steps())
+            warn_of_late_averages(self.model, beside, left)
+
     def _steps_per_epoch(self):
         return self.params.get("steps") or self._steps
 
     def _interval(self):
         """Steps between two corrections, each a few passes over all weights."""
-        steps = self.params["epochs"] * (self._steps_per_epoch() or 0)
-        return self.every or max(20, steps // 1000)
+        return self.every or max(20, self._all_steps() // 1000)
+
+    def _all_steps(self):
+        """Steps of the whole training, 0 if that is not known yet."""
+        return self.params["epochs"] * (self._steps_per_epoch() or 0)
 
     def _position(self):
         """Share of training that is over."""
