@@ -18,11 +18,12 @@ def number(scalar) -> float:
 
 
 def numbers(scalars: Iterable) -> list:
-    """The values of scalar tensors, all at once if they are of one dtype.
+    """The values of scalars, all at once if they are of one dtype.
 
     Whoever asks a GPU for one waits for all that it has still to do.
     """
-    scalars = list(scalars)
+    # TensorFlow stacks no variable of Keras
+    scalars = [s.value if isinstance(s, keras.Variable) else s for s in scalars]
     if len({scalar.dtype for scalar in scalars}) == 1:
         return ops.convert_to_numpy(ops.stack(scalars)).tolist()
     return [number(scalar) for scalar in scalars]

@@ -55,10 +55,11 @@ class TargetDensity(keras.callbacks.Callback):
     validation and at the end of every epoch. What is alike to the last bit, as
     scales of batch normalization that all begin at 1, stays on until it
     differs. What is to stay dense, a layer or by `density=1.0` the model, gets
-    lambda 0. The strengths given to the regularizers matter only relative to
+    lambda 0. The strengths given to the regularizers matter relative to
     each other, within `distribution="global"`: a kernel under twice the
-    strength needs dual variables twice as large. Those of groups should be
-    small, see `regularizers.GroupLasso`.
+    strength needs dual variables twice as large. From a dense start they are
+    also how far a dual variable goes before its weight, once off, returns.
+    Those of groups should be small, see `regularizers.GroupLasso`.
 
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
     else is kept in variables of the optimizer. So a `fit` that is resumed with
@@ -510,9 +511,9 @@ def _make_exact(scopes, hard, first):
     )
     # Strengths are given relative to each other. If they have to fall for it,
     # soft thresholds would add the difference, any number, to every weight.
-    given = (
-        numbers(c.entry.lam for c, *_ in flat) if first else [0.0] * len(flat)
-    )
+    given = [0.0] * len(flat)
+    if first:
+        given = numbers(c.entry.lam for c, *_ in flat)
     for (c, _, _, factor), last, former in zip(flat, lasts, given, strict=True):
         lam = max(factor * c.strength, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
