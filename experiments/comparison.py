@@ -211,7 +211,8 @@ LENET_METHODS = (
                     {"lam": 1e-5},
                     {"learning_rate": 2e-3},
                     {"learning_rate": 5e-3},
-                )
+                ),
+                {"learning_rate": 2e-3},
             ),
         ),
     ),
@@ -258,7 +259,8 @@ LENET_METHODS = (
                     {"steering": {"start": -5.0, "decay": 2.5e-3}},
                     {"steering": {"start": -7.0, "decay": 3e-3}},
                     {"learning_rate": 0.2},
-                )
+                ),
+                {"steering": {"start": -5.0, "decay": 2.5e-3}},
             ),
         ),
     ),
