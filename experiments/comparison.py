@@ -195,7 +195,8 @@ LENET_METHODS = (
                     {"options": {"weight_decay": 0.03}},
                     {"learning_rate": 0.2},
                     {"steering": {"fraction": 0.5}},
-                )
+                ),
+                {"learning_rate": 0.2},
             ),
         ),
     ),
@@ -228,8 +229,8 @@ LENET_METHODS = (
             Round(
                 (
                     {"lam": 3e-5},
-                    {"learning_rate": 0.5},
-                    {"learning_rate": 1.0},
+                    {"lam": 5e-5},
+                    {"learning_rate": 0.2},
                 )
             ),
         ),
