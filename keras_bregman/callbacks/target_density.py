@@ -40,10 +40,11 @@ class TargetDensity(keras.callbacks.Callback):
     entries, or of what `of` says, that are not 0. From where it stands when
     training begins, d_0, it is led to the requested d along a cubic ramp,
 
-        d(t) = d + (d_0 - d) (1 - t / ramp)^3,    t in [0, ramp],
+        d(t) = d + (d_0 - d) (1 - (t - begin) / ramp)^3,
 
-    with t the share of training that is over; and in the last `freeze` of it
-    the weights that are on are trained to the end, while the others stay 0.
+    with t the share of training that is over, from `begin` on and for `ramp` of
+    it; and in the last `freeze` of it the weights that are on are trained to
+    the end, while the others stay 0.
 
     method="exact"     lambda becomes an order statistic of the dual variable,
                        the strength at which just d(t) of the weights are on
@@ -54,11 +55,11 @@ class TargetDensity(keras.callbacks.Callback):
     (`LinBreg.rethreshold`). This is done every so many steps, before
     validation and at the end of every epoch. What is alike to the last bit, as
     scales of batch normalization that all begin at 1, stays on until it
-    differs. What is to stay dense, a layer or by `density=1.0` the model, gets
-    lambda 0. The strengths given to the regularizers matter relative to
-    each other, within `distribution="global"`: a kernel under twice the
-    strength needs dual variables twice as large. From a dense start they are
-    also how far a dual variable goes before its weight, once off, returns.
+    differs. Where all weights are wanted, before the ramp, in a layer or by
+    `density=1.0`, lambda is 0. The strengths given to the regularizers matter
+    relative to each other, within `distribution="global"`: a kernel under twice
+    the strength needs dual variables twice as large. From a dense start they
+    are also how far a dual variable goes before its weight, once off, returns.
     Those of groups should be small, see `regularizers.GroupLasso`.
 
     How far training is follows from `epoch` and from `fit`'s `epochs`, and all
@@ -84,9 +85,8 @@ class TargetDensity(keras.callbacks.Callback):
             are not regularized count with all that they have on, and the
             others get what is left of `density`, unless `of` says otherwise.
         ramp: Share of training that the ramp takes, in [0, 1]; 0 asks for d
-            from the first step on.
-        freeze: Share of training on the frozen support at the end, in [0, 1];
-            `ramp + freeze` is at most 1.
+            at once.
+        freeze: Share of training on the frozen support at the end, in [0, 1].
         every: Steps between two corrections, 1 or greater; by default a
             thousandth of the training and at least 20.
         gain: Exponent of `"feedback"`, in (0, 1].
@@ -100,6 +100,8 @@ class TargetDensity(keras.callbacks.Callback):
             kernels or not: embeddings, or the scales of batch normalization,
             of which each that becomes 0 takes a channel with it. d_0 is then
             their density after the first step. Either way frozen ones count.
+        begin: Share of training before the ramp, in [0, 1], at density d_0;
+            `begin + ramp + freeze` is at most 1.
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
@@ -126,6 +128,7 @@ class TargetDensity(keras.callbacks.Callback):
         gain: float = 0.2,
         threshold: str = "soft",
         of: str = "kernels",
+        begin: float = 0.0,
     ):
         super().__init__()
         self.density = check_number("density", density, "(0, 1]")
@@ -141,11 +144,13 @@ class TargetDensity(keras.callbacks.Callback):
         self.gain = check_number("gain", gain, "(0, 1]")
         self.threshold = check_choice("threshold", threshold, _THRESHOLDS)
         self.of = check_choice("of", of, sparsity.OF)
-        if self.ramp + self.freeze > 1:
+        self.begin = check_number("begin", begin, "[0, 1]")
+        # which binary fractions round
+        if self.begin + self.ramp + self.freeze > 1 + 1e-9:
             raise ValueError(
-                "`ramp` and `freeze` are shares of training, the first and "
-                "the last, and must not overlap. "
-                f"Received: ramp={ramp!r}, freeze={freeze!r}"
+                "`begin`, `ramp` and `freeze` are shares of training, one "
+                "after the other, and must not be more than all of it. "
+                f"Received: begin={begin!r}, ramp={ramp!r}, freeze={freeze!r}"
             )
         self._epoch = self._done = 0
         self._steps: int | None = None
@@ -154,6 +159,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._steers, self._has_warned = False, False
         self._list: keras.callbacks.CallbackList | None = None
         self._alarm: PlateauAlarm | None = None
+        self._given: dict[int, float] = {}  # strengths, until they are set
 
     def set_model(self, model):
         super().set_model(model)
@@ -227,14 +233,14 @@ class TargetDensity(keras.callbacks.Callback):
         before, self._done = self._done, batch + 1
         self._corrected_at = None
         # before a strength far too small has switched everything on
-        first = not self._steers and self._begin()
+        begins = not self._steers and self._begin()
         # on JAX whoever asks for the model makes it wait, so seldom
         every = self._interval()
         due = self._done // every > before // every
         # of several steps in one execution, the last may be behind the end
         ends = before < (self._steps_per_epoch() or 0) <= self._done
-        if first or due or ends:
-            self._correct(first)
+        if begins or due or ends:
+            self._correct()
 
     def on_test_begin(self, logs=None):
         if self._training:
@@ -245,7 +251,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._steps = self._done
         self._epoch, self._done = epoch + 1, 0
         self._correct()
-        if self._alarm and self._position() < self.ramp:
+        if self._alarm and self._position() < self.begin + self.ramp:
             self._alarm.look()
 
     def _optimizers(self):
@@ -301,6 +307,13 @@ class TargetDensity(keras.callbacks.Callback):
         begins = self._epoch == 0 or former == NOT_BEGUN
         if begins:
             optimizer.initial_density.assign(self._begun_at)
+        strengths = numbers(c.entry.lam for c in controlled)
+        self._given = {
+            id(c.entry.lam): lam
+            for c, lam in zip(controlled, strengths, strict=True)
+            # or a fit that this one goes on has not set it yet
+            if begins or math.isclose(lam, c.strength, rel_tol=1e-6)
+        }
         return begins
 
     def _look_beside(self):
@@ -308,7 +321,7 @@ class TargetDensity(keras.callbacks.Callback):
         beside = self._list.callbacks if self._list else []
         self._alarm = PlateauAlarm(self.model, beside)
         if self._all_steps() and self.threshold == "soft":
-            left = round((1 - self.ramp) * self._all_steps())
+            left = round((1 - self.begin - self.ramp) * self._all_steps())
             warn_of_late_averages(self.model, beside, left)
 
     def _steps_per_epoch(self):
@@ -329,12 +342,8 @@ class TargetDensity(keras.callbacks.Callback):
         epochs = self._epoch + (min(1, self._done / steps) if steps else 0)
         return epochs / self.params["epochs"]
 
-    def _correct(self, first=False):
-        """Brings the density to where it is to be now.
-
-        Args:
-            first: Whether the strengths are still those that were given.
-        """
+    def _correct(self):
+        """Brings the density to where it is to be now."""
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
         position = self._position()
@@ -353,8 +362,7 @@ class TargetDensity(keras.callbacks.Callback):
         exact = []
         for scope, on in _nonzero(scopes):
             if scope.wanted >= scope.size:
-                if scope.at_last >= scope.size:
-                    _let_go(scope)
+                _let_go(scope)
             elif on == scope.wanted:
                 continue
             # a strength of 0 is 0 by any factor
@@ -363,7 +371,7 @@ class TargetDensity(keras.callbacks.Callback):
             else:
                 factor = (on / scope.wanted) ** self.gain
                 _feed_back(scope, factor, hard)
-        _make_exact(exact, hard, first)
+        _make_exact(exact, hard, self._given)
         if last:
             self._set_frozen(True)
 
@@ -400,9 +408,10 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _wanted(self):
         """The density of the ramp."""
-        left = 0.0
+        over = self._position() - self.begin
+        left = float(over < 0)
         if self.ramp:
-            left = max(0.0, 1 - self._position() / self.ramp)
+            left = min(1.0, max(0.0, 1 - over / self.ramp))
         begun_at = number(self._controlled()[0].optimizer.initial_density)
         return self.density + (begun_at - self.density) * left**3
 
@@ -428,17 +437,12 @@ class TargetDensity(keras.callbacks.Callback):
                 f"Received: density={self.density!r}"
             )
         # a ramp may begin at 0
-        totals = [
-            max(1, round(d * size) - others) for d in (density, self.density)
-        ]
+        total = max(1, round(density * size) - others)
         if self.distribution == "global":
-            return [_Scope(controlled, *totals)]
+            return [_Scope(controlled, total)]
         shapes = [tuple(c.entry.variable.shape) for c in controlled]
-        shared = (allocate(shapes, n, self.distribution) for n in totals)
-        return [
-            _Scope([c], *wanted)
-            for c, *wanted in zip(controlled, *shared, strict=True)
-        ]
+        wanted = allocate(shapes, total, self.distribution)
+        return [_Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]
 
 
 class _Controlled(NamedTuple):
@@ -457,8 +461,7 @@ class _Scope(NamedTuple):
     """Variables that share a strength, and how many weights they get."""
 
     controlled: list[_Controlled]
-    wanted: int  # now
-    at_last: int  # when the ramp is over
+    wanted: int
 
     @property
     def size(self):
@@ -493,8 +496,15 @@ def _counts(variables):
     return numbers(ops.sum(ops.not_equal(v, 0)) for v in values)
 
 
-def _make_exact(scopes, hard, first):
-    """The strengths at which the wanted weights are on."""
+def _make_exact(scopes, hard, given):
+    """The strengths at which the wanted weights are on.
+
+    Args:
+        scopes: What is to be set.
+        hard: Whether weights that stay on keep their values.
+        given: By the `id` of its variable, each strength that was not set yet;
+            what is set here is taken out.
+    """
     found = [[_critical(c) for c in scope.controlled] for scope in scopes]
     factors = _largest_off(
         [[relative for _, _, relative in entries] for entries in found],
@@ -509,12 +519,7 @@ def _make_exact(scopes, hard, first):
     lasts = numbers(
         ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
     )
-    # Strengths are given relative to each other. If they have to fall for it,
-    # soft thresholds would add the difference, any number, to every weight.
-    given = [0.0] * len(flat)
-    if first:
-        given = numbers(c.entry.lam for c, *_ in flat)
-    for (c, _, _, factor), last, former in zip(flat, lasts, given, strict=True):
+    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
         lam = max(factor * c.strength, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
             raise FloatingPointError(
@@ -522,7 +527,10 @@ def _make_exact(scopes, hard, first):
                 "switch any of it off: training diverges. Lower "
                 "`learning_rate` or set `global_clipnorm`."
             )
-        c.optimizer.rethreshold(c.entry, lam, hard or lam < former)
+        # Strengths are given relative to each other. If one has to fall for it,
+        # a soft threshold would add the difference, any number, to each weight.
+        falls = lam < given.pop(id(c.entry.lam), 0.0)
+        c.optimizer.rethreshold(c.entry, lam, hard or falls)
 
 
 def _critical(c):
@@ -580,9 +588,9 @@ def _feed_back(scope, factor, hard):
 
 
 def _let_go(scope):
-    """Of what stays dense: no strength and the same weights, a plain step.
+    """Of what is to be dense: no strength and the same weights, a plain step.
 
-    While all are on only because the ramp begins, strengths wait instead.
+    No other strength would do: it would enlarge those that are on.
     """
     for c in scope.controlled:
         c.entry.lam.assign(0.0)
