@@ -6,6 +6,7 @@ from keras_bregman.cost import flops
 from keras_bregman.exporting import export
 from keras_bregman.initializers import sparsify
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
+from keras_bregman.pruning import prune
 from keras_bregman.sparse_file import load_sparse, save_sparse
 from keras_bregman.sparsity import density, summary
 
@@ -21,6 +22,7 @@ __all__ = [
     "export",
     "flops",
     "load_sparse",
+    "prune",
     "regularizers",
     "save_sparse",
     "sparsify",

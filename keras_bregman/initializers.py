@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from keras_bregman._checks import (
     check_integer,
     check_number,
 )
-from keras_bregman.kernels import Layout, kernels
+from keras_bregman.kernels import Kernel, Layout, kernels
 
 _METHODS = ("bernoulli", "kernel", "balanced")
 _VARIANCES = {
@@ -89,7 +89,7 @@ def sparsify(
     scale = check_number("scale", scale, "(0, inf)")
     if bias_scale is not None:
         bias_scale = check_number("bias_scale", bias_scale)
-    chosen = _densities(density, kernels(model))
+    chosen = densities(density, kernels(model))
     if seed is None:
         seed = np.random.randint(2**31)
     seed = check_integer("seed", seed, 0)
@@ -115,8 +115,19 @@ def sparsify(
             bias.assign(generator.uniform(0, high, tuple(bias.shape)))
 
 
-def _densities(density, found):
-    """Pairs of a kernel that is trained and the share that stays of it."""
+def densities(
+    density: float | Mapping[str, float], found: Sequence[Kernel]
+) -> list[tuple[Kernel, float]]:
+    """Pairs of a kernel that is trained and the share that stays of it.
+
+    Args:
+        density: A share for all, or a dict from regular expressions to shares.
+        found: A model's kernels.
+
+    Raises:
+        ValueError: For a share out of range, an expression that takes no
+            kernel which is trained, or a kernel of integers.
+    """
     given = density if isinstance(density, Mapping) else {"": density}
     by_expression = {
         check_expression("density", expression): check_number(

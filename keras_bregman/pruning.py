@@ -1,0 +1,86 @@
+"""Pruning by magnitude, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from keras_bregman._checks import check_choice
+from keras_bregman._numbers import first_not_finite
+from keras_bregman.allocation import DISTRIBUTIONS, allocate
+from keras_bregman.initializers import densities
+from keras_bregman.kernels import kernels
+
+
+def prune(
+    model,
+    density: float | Mapping[str, float],
+    distribution: str = "global",
+) -> None:
+    """Sets all but the largest weights of a trained model's kernels to 0.
+
+    With theta_(n) the n-th largest magnitude, and n = density * size,
+
+        theta <- theta 1[|theta| >= theta_(n)],
+
+    of equal magnitudes as many as it takes. This costs accuracy, more than
+    `callbacks.TargetDensity` in a training does. To win some of it back, train
+    on with what is left: `optimizer.freeze_support()` before `fit` keeps the
+    others at 0. Biases, normalization, embeddings, and layers with
+    `trainable=False` or LoRA stay as they are.
+
+    Args:
+        model: A built `keras.Model` or layer, changed in place.
+        density: Share of the entries that stay, a float in (0, 1]; at least
+            one does. Or a dict from regular expressions to floats: each kernel
+            takes the first whose expression `re.search` finds in its path, by
+            itself, and stays as it is if none does.
+        distribution: For a float: `"global"`, the largest of all kernels
+            together; `"uniform"`, the same share of each; `"erdos-renyi"`,
+            shares proportional to sum(shape) / prod(shape).
+
+    Raises:
+        ValueError: If the model is not built, holds no kernel that is trained,
+            or one of integers, for an argument out of range, or for an
+            expression that takes no kernel.
+        FloatingPointError: If a kernel holds NaN or infinity.
+
+    Reference: Han, Pool, Tran, Dally, "Learning both Weights and Connections
+    for Efficient Neural Networks", NeurIPS 2015.
+    """
+    check_choice("distribution", distribution, ("global", *DISTRIBUTIONS))
+    chosen = densities(density, kernels(model))
+    variables = [kernel.variable for kernel, _ in chosen]
+    bad = first_not_finite(variables)
+    if bad is not None:
+        raise FloatingPointError(
+            f"'{bad.path}' holds NaN or infinity, so that no weight is the "
+            "largest. Prune a model whose training did not diverge."
+        )
+    values = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    sizes = [value.size for value in values]
+    if isinstance(density, Mapping):
+        kept = [
+            max(1, round(share * size))
+            for (_, share), size in zip(chosen, sizes, strict=True)
+        ]
+    else:
+        total = max(1, round(density * sum(sizes)))
+        if distribution == "global":
+            among = _largest(np.concatenate([*map(np.ravel, values)]), total)
+            parts = np.split(among, np.cumsum(sizes)[:-1])
+            kept = [int(np.count_nonzero(part)) for part in parts]
+        else:
+            kept = allocate([v.shape for v in values], total, distribution)
+    for variable, value, n in zip(variables, values, kept, strict=True):
+        mask = _largest(value.ravel(), n).reshape(value.shape)
+        variable.assign(np.where(mask, value, 0))
+
+
+def _largest(values, n):
+    """The mask of the n entries of largest magnitude."""
+    mask = np.zeros(values.size, bool)
+    mask[np.argpartition(-np.abs(values), min(n, values.size) - 1)[:n]] = True
+    return mask
