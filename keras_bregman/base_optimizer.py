@@ -74,6 +74,27 @@ class Regularized(NamedTuple):
         return dataclasses.replace(self.shrink, lam=ops.cast(self.lam, dtype))
 
 
+@dataclasses.dataclass(frozen=True)
+class _Member:
+    """What an optimizer keeps for one variable, regularized or not.
+
+    Attributes:
+        path: The variable's path.
+        shrink: Its regularizer and layout, if it has one.
+        lam: The variable that holds its present strength, if it has one.
+        state: Its slots, the dual variable first if there is one.
+        update: The step as a function of tensors, see `_make_update`.
+        update_frozen: The same while the support is frozen.
+    """
+
+    path: str
+    shrink: Shrink | None
+    lam: keras.Variable | None
+    state: list[keras.Variable]
+    update: Any
+    update_frozen: Any
+
+
 class ProximalOptimizer(keras.optimizers.Optimizer):
     """What the optimizers share: who is regularized how, and the bookkeeping.
 
@@ -105,8 +126,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         self._frozen = False
         self._frozen_in_step: bool | None = None  # in what was run or traced
         self._changed_at: Any = 0
-        self._shrinks: list[Shrink | None] = []
-        self._lambda_variables: list[keras.Variable | None] = []
+        self._members: list[_Member] = []  # in the order of the variables
 
     def _slot_names(self) -> tuple[str, ...]:
         """Names of the slots that `_direction` keeps for every variable."""
@@ -145,13 +165,11 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             )
         ]
         super().build(variables)
-        self._paths = paths
-        self._shrinks = shrinks
         # for callbacks.TargetDensity, whose memory has to be saved somewhere
         self.initial_density = self.add_variable(
             shape=(), initializer=_Exactly(NOT_BEGUN), name="initial_density"
         )
-        self._lambda_variables, self._states, self._updates = [], [], []
+        members = []
         made: dict[Shrink | None, Any] = {}  # kernels alike share one
         for variable, path, shrink in zip(
             variables, paths, shrinks, strict=True
@@ -167,8 +185,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 )
                 if self._keeps_dual:
                     names = ("dual", *names)
-            self._lambda_variables.append(lam)
-            self._states.append([self._add_slot(variable, n) for n in names])
+            state = [self._add_slot(variable, name) for name in names]
             if shrink not in made:
                 update = fuse(
                     self._make_update(shrink, False), shrink is not None
@@ -178,7 +195,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     if shrink is None
                     else (update, fuse(self._make_update(shrink, True)))
                 )
-            self._updates.append(made[shrink])
+            members.append(_Member(path, shrink, lam, state, *made[shrink]))
+        self._members = members
         kinds = list(map(_kind, variables, shrinks))
         if type(self).update_step is not ProximalOptimizer.update_step:
             kinds = [None] * len(kinds)  # somebody's own takes one at a time
@@ -271,7 +289,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def _is_regularized(self, variable):
         index = self._trainable_variables_indices.get(self._var_key(variable))
-        return index is not None and self._shrinks[index] is not None
+        return index is not None and self._members[index].shrink is not None
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         if keras.config.backend() == "torch":
@@ -311,15 +329,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         return tuple(map(list, zip(*alone, strict=True))) or ([], [])
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        lam = self._lambda_variables[index]
-        slots = self._states[index]
-        inputs = (variable, gradient, learning_rate, self.iterations)
-        theta, *new_slots = self._update(index)(
-            *map(_value, inputs if lam is None else (*inputs, lam)),
-            *map(_value, slots),
+        member = self._members[self._get_variable_index(variable)]
+        inputs = [variable, gradient, learning_rate, self.iterations]
+        if member.lam is not None:
+            inputs.append(member.lam)
+        theta, *new_slots = self._step_of(member)(
+            *map(_value, (*inputs, *member.state))
         )
-        for slot, value in zip(slots, new_slots, strict=True):
+        for slot, value in zip(member.state, new_slots, strict=True):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
 
@@ -331,16 +348,15 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             given: By a variable's index its gradient and itself.
             scalars: The learning rate and the number of steps.
         """
-        first = pieces[0].owner
+        owners = [self._members[p.owner] for p in pieces]
         weights = [cut(given[p.owner][1].value, p) for p in pieces]
         gradients = [cut(given[p.owner][0], p) for p in pieces]
         slots = [
-            [cut(self._states[p.owner][i].value, p) for p in pieces]
-            for i in range(len(self._states[first]))
+            [cut(slot.value, p) for slot, p in zip(each, pieces, strict=True)]
+            for each in zip(*(o.state for o in owners), strict=True)
         ]
-        lams = [self._lambda_variables[p.owner] for p in pieces]
-        lams = [lam.value for lam in lams if lam is not None]
-        theta, *new_slots = self._update(first)(
+        lams = [o.lam.value for o in owners if o.lam is not None]
+        theta, *new_slots = self._step_of(owners[0])(
             join(weights),
             join(gradients),
             *scalars,
@@ -351,10 +367,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             spread(value, slot)
         spread(theta, weights)
 
-    def _update(self, index):
+    def _step_of(self, member):
         """The step of a variable at present."""
-        update, update_frozen = self._updates[index]
-        return update_frozen if self._frozen else update
+        return member.update_frozen if self._frozen else member.update
 
     @property
     def lambdas(self) -> dict[str, keras.Variable]:
@@ -378,16 +393,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """
         self._check_built()
         return [
-            Regularized(name, variable, shrink, lam, state)
-            for name, variable, shrink, lam, state in zip(
-                numbered(self._paths),
+            Regularized(name, variable, m.shrink, m.lam, m.state)
+            for name, variable, m in zip(
+                numbered(m.path for m in self._members),
                 self._trainable_variables,
-                self._shrinks,
-                self._lambda_variables,
-                self._states,
+                self._members,
                 strict=True,
             )
-            if shrink is not None
+            if m.shrink is not None and m.lam is not None
         ]
 
     def set_lambda(self, lam: float, expression: str = "") -> None:
@@ -468,16 +481,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         """
         self._check_built()
         rows = []
-        for variable, path, shrink, lam in zip(
-            self._trainable_variables,
-            self._paths,
-            self._shrinks,
-            self._lambda_variables,
-            strict=True,
+        for variable, member in zip(
+            self._trainable_variables, self._members, strict=True
         ):
+            shrink, lam = member.shrink, member.lam
             rows.append(
                 (
-                    path,
+                    member.path,
                     tuple(variable.shape),
                     *(shrink.describe() if shrink else ("-", "-")),
                     "-" if lam is None else f"{number(lam):g}",
@@ -507,13 +517,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                 if average is not None:
                     average.assign(_healed(average, variable))
         super()._update_model_variables_moving_average(trainable_variables)
-        for variable, average, shrink in zip(
+        for variable, average, member in zip(
             trainable_variables,
             self._model_variables_moving_average,
-            self._shrinks,
+            self._members,
             strict=True,
         ):
-            if shrink is not None and average is not None:
+            if member.shrink is not None and average is not None:
                 value = ops.convert_to_tensor(average)
                 average.assign(ops.where(ops.equal(variable, 0), 0.0, value))
 
@@ -554,9 +564,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         # may end up here; the dual heals itself, these cannot
         if not 0 <= number(self.initial_density) <= 1:
             self.initial_density.assign(NOT_BEGUN)
-        for shrink, lam in zip(
-            self._shrinks, self._lambda_variables, strict=True
-        ):
+        for member in self._members:
+            shrink, lam = member.shrink, member.lam
             if shrink is None or lam is None:
                 continue
             if not 0 <= number(lam) < math.inf:

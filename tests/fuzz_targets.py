@@ -536,6 +536,7 @@ TARGETS = [
             "method": _good("exact", "feedback"),
             "distribution": _good("global", "uniform", "erdos-renyi"),
             "ramp": _good(0, 0.5),
+            "begin": _good(0, 0.1),
             "freeze": _good(0, 0.25),
             "every": _good(None, 1),
             "gain": _good(0.2),
@@ -591,6 +592,15 @@ TARGETS = [
             "variance": _good("he", "glorot"),
             "scale": _good(1.0),
             "bias_scale": _good(None, 1.0),
+        },
+    ),
+    Target(
+        "prune",
+        lambda world, **a: kb.prune(**a),
+        {
+            "model": _MODEL,
+            "density": _good(0.5, 1, {"kernel": 0.1}),
+            "distribution": _good("global", "uniform", "erdos-renyi"),
         },
     ),
     Target("density", lambda world, **a: kb.density(**a), {"model": _MODEL}),
