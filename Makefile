@@ -37,8 +37,8 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
-core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost golden \
-	initializers keras_features kernels optimizers regularizers \
+core_tests := $(patsubst %,tests/test_%.py,beside callbacks compaction cost \
+	golden initializers keras_features kernels optimizers pruning regularizers \
 	sparse_file sparsity target_density)
 names := $(subst $(comma),-,$(extras))
 test_ready := $(VENV)/.ready-test-$(names)

@@ -840,15 +840,13 @@ def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
         return {row[0]: row[2] for row in table.rows}
 
     assert set(rows().values()) == {"not measured yet"}
-    results.save({"suite": []}, tmp_path / "bench" / "quick.json")
+    results.save({"suite": []}, tmp_path / "bench" / "coverage.json")
     assert rows()["Lines that these run"] == "not measured yet"
     tests = {"passed": 1200, "failed": 0, "skipped": 3, "seconds": 90.0}
     found = {
         "suite": {"suite": [tests, tests]},
-        "quick": {
-            "suite": [{**tests, "failed": 2}],
-            "coverage": {"percent": 97.64},
-        },
+        "quick": {"suite": [{**tests, "failed": 2}]},
+        "coverage": {"suite": [tests], "coverage": {"percent": 97.64}},
         "mutation": {"possible": 500, "tried": 40, "left": ["a fault"]},
         "fuzz": {
             **{"returned": 900, "refused": 200, "minutes": 30.0},
