@@ -296,7 +296,7 @@ _LENET = Recipe(
     epochs=60,
     schedule="cosine",
 )
-# without decay
+# without weight decay
 _LENET_FIRST = tuple(m._replace(rounds=()) for m in comparison.LENET_METHODS)
 _LENET_AT_5 = [m.at(_LENET, 0.05) for m in _LENET_FIRST[:3]]
 
@@ -564,14 +564,14 @@ EXPERIMENTS = {
             (
                 _LENET,
                 *_decayed(_LENET, (0.3, 1.0)),
-                *_decayed(_LENET_AT_5[0], (0.0, 0.1, 0.3, 1.0)),
+                *_decayed(_LENET_AT_5[0], (0.1, 0.3, 1.0)),
                 _LENET_AT_5[0].changed(
                     label="AdaBreg at 5 %, weight decay 0.3, tau 0.01",
                     options={"weight_decay": 0.3},
                     learning_rate=0.01,
                 ),
-                *_decayed(_LENET_AT_5[1], (0.0, 3e-4, 1e-3)),
-                *_decayed(_LENET_AT_5[2], (0.0, 0.3)),
+                *_decayed(_LENET_AT_5[1], (3e-4, 1e-3)),
+                *_decayed(_LENET_AT_5[2], (0.3,)),
             ),
             (0, 1, 2),
             {"epochs": 10},
