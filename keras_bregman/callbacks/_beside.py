@@ -16,7 +16,7 @@ from keras_bregman.callbacks.batch_norm import (
 from keras_bregman.callbacks.plateau_decay import PlateauDecay
 
 _FORGOTTEN = 0.02  # of the averages before the ramp, what may be left at last
-_FALLEN = 0.1
+_FALLEN = 0.101  # by one cut to a tenth, in float32
 
 
 def warn_of_late_averages(
