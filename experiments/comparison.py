@@ -52,15 +52,14 @@ class Method(NamedTuple):
         self, base: Recipe, density: float = SEARCHED_AT
     ) -> list[Recipe]:
         """All of its trials at a density."""
-        tried = [
-            (settings, settings)
+        first = [
+            dict(zip(self.grid, values, strict=True))
             for values in itertools.product(*self.grid.values())
-            for settings in [dict(zip(self.grid, values, strict=True))]
         ]
-        best = dict(zip(self.grid, self.chosen, strict=True))
-        for trials, better in self.rounds:
-            tried += [(changes, best | changes) for changes in trials]
-            best |= better or {}
+        tried = [(settings, settings) for settings in first]
+        for n, further in enumerate(self.rounds):
+            best = self._replace(rounds=self.rounds[:n]).best
+            tried += [(changes, best | changes) for changes in further.tried]
         return [
             base.changed(
                 label=f"{self.label}: "
@@ -71,15 +70,20 @@ class Method(NamedTuple):
             for changes, settings in tried
         ]
 
+    @property
+    def best(self) -> dict[str, Any]:
+        """What its trials have chosen."""
+        settings = dict(zip(self.grid, self.chosen, strict=True))
+        for further in self.rounds:
+            settings |= further.better or {}
+        return settings
+
     def at(self, base: Recipe, density: float) -> Recipe:
         """The recipe of the curve at a density."""
-        best = dict(zip(self.grid, self.chosen, strict=True))
-        for _, better in self.rounds:
-            best |= better or {}
         return base.changed(
             label=f"{self.label} at {100 * density:g} %",
             density=density,
-            **{**self.fixed, **best},
+            **{**self.fixed, **self.best},
         )
 
 

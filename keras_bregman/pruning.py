@@ -61,22 +61,25 @@ def prune(
         )
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
     sizes = [value.size for value in values]
+    flat = [value.ravel() for value in values]
     if isinstance(density, Mapping):
         kept = [
             max(1, round(share * size))
             for (_, share), size in zip(chosen, sizes, strict=True)
         ]
+        masks = list(map(_largest, flat, kept))
     else:
         total = max(1, round(density * sum(sizes)))
         if distribution == "global":
-            among = _largest(np.concatenate([*map(np.ravel, values)]), total)
-            parts = np.split(among, np.cumsum(sizes)[:-1])
-            kept = [int(np.count_nonzero(part)) for part in parts]
+            among = _largest(np.concatenate(flat), total)
+            masks = np.split(among, np.cumsum(sizes)[:-1])
         else:
-            kept = allocate([v.shape for v in values], total, distribution)
-    for variable, value, n in zip(variables, values, kept, strict=True):
-        mask = _largest(value.ravel(), n).reshape(value.shape)
-        variable.assign(np.where(mask, value, 0))
+            shapes = [value.shape for value in values]
+            masks = list(
+                map(_largest, flat, allocate(shapes, total, distribution))
+            )
+    for variable, value, mask in zip(variables, values, masks, strict=True):
+        variable.assign(np.where(mask.reshape(value.shape), value, 0))
 
 
 def _largest(values, n):

@@ -165,10 +165,8 @@ class TargetDensity(keras.callbacks.Callback):
         super().set_model(model)
         self._list = callbacks = list_that_calls()
         if callbacks is not None:
-            if (
-                sum(isinstance(c, TargetDensity) for c in callbacks.callbacks)
-                > 1
-            ):
+            found = callbacks.callbacks
+            if sum(isinstance(c, TargetDensity) for c in found) > 1:
                 raise ValueError(
                     "`fit` takes one TargetDensity, as two would each set "
                     "what the other has set. For a density by layer see "
@@ -179,7 +177,7 @@ class TargetDensity(keras.callbacks.Callback):
             judge = keras.callbacks.LambdaCallback(
                 on_train_end=lambda logs: self._judge()
             )
-            callbacks.callbacks = [*callbacks.callbacks, judge]
+            callbacks.callbacks = [*found, judge]
             # and what reads or saves them at the end of an epoch before it
             to_front(callbacks, self)
 
@@ -548,11 +546,10 @@ def _largest_off(relative, scopes):
     """
     ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
     ranges = []
-    for values, scope in zip(ranked, scopes, strict=True):
-        size = math.prod(values.shape)
-        first = size - scope.wanted - 1  # 0 or more: not all are wanted
+    for scope in scopes:
+        first = scope.size - scope.wanted - 1  # 0 or more: not all are wanted
         alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
-        ranges.append((first, min(first + alike, size - 1)))
+        ranges.append((first, min(first + alike, scope.size - 1)))
     factors = []
     for values, (low, high) in zip(
         ranked, _order_statistics(ranked, ranges), strict=True
