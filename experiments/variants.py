@@ -19,12 +19,12 @@ from __future__ import annotations
 from keras import ops
 
 import keras_bregman as kb
-from keras_bregman.optimizers import _Bregman
+from keras_bregman.optimizers import BregmanOptimizer
 
 ARGUMENTS = frozenset(("leak", "cycle", "coupled_decay"))
 
 
-class _Variant(_Bregman):
+class _Variant(BregmanOptimizer):
     def __init__(self, *args, leak=0.0, cycle=1, coupled_decay=0.0, **kwargs):
         super().__init__(*args, **kwargs)
         self.leak = leak

@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from keras_bregman import regularizers
 from keras_bregman._warning import warn
 from keras_bregman.kernels import Layout, is_kernel, layout_of, path_of
+from keras_bregman.regularizers import Regularizer
 
 # what Keras' layers have beside kernels that may have several axes
 _NO_MATRIX = re.compile(r"(bias|gamma|beta|alpha|scale)$|embed|lora_|token")
@@ -22,7 +22,7 @@ _MANY = 0.1  # of all entries of matrices
 class Shrink:
     """One variable's regularizer, with its layout and its present strength."""
 
-    regularizer: regularizers.Regularizer
+    regularizer: Regularizer
     layout: Layout
     lam: Any = None
 
@@ -52,15 +52,12 @@ class Shrink:
     @property
     def group_size(self):
         """How many weights become 0 together, 1 without groups."""
-        if not isinstance(self.regularizer, regularizers.GroupLasso):
-            return 1
-        return self.layout.size(self.regularizer.group_axes(self.layout))
+        return self.regularizer.group_size(self.layout)
 
     def describe(self):
         """Name of the regularizer and its groups, number x size."""
-        groups = "-"
-        if isinstance(self.regularizer, regularizers.GroupLasso):
-            size = self.group_size
+        groups, size = "-", self.group_size
+        if size > 1:
             groups = f"{math.prod(self.layout.shape) // size} x {size}"
         return type(self.regularizer).__name__, groups
 

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         # formats are written by TensorFlow, and Keras is imported already
         return subprocess.call(
-            [sys.executable, "-m", "keras_bregman.cli", *given],
+            [sys.executable, "-m", "keras_bregman", *given],
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         )
     try:
@@ -204,9 +204,13 @@ def _load(file):
         return keras.models.load_model(file, compile=False)
     # a damaged archive brings up almost anything
     except Exception as error:
+        if file.name.endswith(".weights.h5"):
+            remedy = "It holds weights alone: load them into the model, save it"
+        else:
+            remedy = "If it was damaged, copy or write it again"
+        why = str(error).rstrip(".")
         raise ValueError(
-            f"'{file}' cannot be read as a model: {error}. If it was damaged, "
-            "copy or write it again."
+            f"'{file}' cannot be read as a model: {why}. {remedy}."
         ) from error
 
 
@@ -218,7 +222,3 @@ def _shapes(tensors):
 def _size(path):
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(f.stat().st_size for f in files if f.is_file())
-
-
-if __name__ == "__main__":
-    sys.exit(main())

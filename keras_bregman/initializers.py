@@ -96,6 +96,8 @@ def sparsify(
     generator = np.random.default_rng(seed)
     for kernel, share in chosen:
         layout = kernel.layout
+        if not math.prod(layout.shape):
+            continue
         alpha = _VARIANCES[variance](layout)
         if method == "balanced":
             mask, alpha = _balanced(generator, layout, share, alpha)

@@ -40,8 +40,25 @@ from keras_bregman._checks import check, check_flag, check_number
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
 
 
-class _Bregman(ProximalOptimizer):
-    """Mirror descent: the direction is subtracted from the dual variable."""
+class BregmanOptimizer(ProximalOptimizer):
+    """Mirror descent: the direction is subtracted from the dual variable.
+
+        v     <- theta / delta + p - d
+        theta <- prox_{delta J}(delta v)
+
+    What LinBreg and AdaBreg share, and optimizers of one's own may: they name
+    their slots by `_slot_names` and give the direction d by `_direction`, see
+    CONTRIBUTING.md. `callbacks.TargetDensity` steers them all.
+
+    Args:
+        learning_rate: tau, as of `LinBreg`.
+        regularizer: As of `LinBreg`.
+        delta: As of `LinBreg`.
+        **kwargs: As of `LinBreg`.
+
+    Raises:
+        ValueError: As of `LinBreg`.
+    """
 
     def __init__(self, learning_rate, regularizer, delta, **kwargs):
         super().__init__(learning_rate, regularizer, **kwargs)
@@ -121,7 +138,7 @@ class _Bregman(ProximalOptimizer):
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
-class LinBreg(_Bregman):
+class LinBreg(BregmanOptimizer):
     """Linearized Bregman iterations: SGD in the dual variable.
 
     Weights that start at 0 stay 0 until their accumulated gradient exceeds
@@ -208,7 +225,7 @@ class LinBreg(_Bregman):
 
 
 @keras.saving.register_keras_serializable("keras_bregman")
-class AdaBreg(_Bregman):
+class AdaBreg(BregmanOptimizer):
     """Adam in the dual variable.
 
         m <- beta_1 m + (1 - beta_1) g

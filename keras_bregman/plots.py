@@ -45,7 +45,7 @@ def draw_density(model: keras.Model, path) -> None:
     axis.barh(at, [100] * len(bars), color=_OFF)
     axis.barh(at, [100 * c.density for c in bars], color=_ON)
     axis.set_yticks(
-        at, [f"{c.path}: {c.density:.2%} of {c.size:,}" for c in bars]
+        at, [f"{c.name}: {c.density:.2%} of {c.size:,}" for c in bars]
     )
     axis.invert_yaxis()
     axis.set_xlim(0, 100)
@@ -101,8 +101,8 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
             convolution.
 
     Raises:
-        ValueError: If there is no such convolution, or `path` is none of an
-            image.
+        ValueError: If there is no convolution or none so called, or `path` is
+            none of an image.
         OSError: If it cannot be written.
     """
     found = [
@@ -111,6 +111,11 @@ def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
         if isinstance(kernel.layer, _CONVOLUTIONS)
         if not kernel.path.endswith("pointwise_kernel")
     ]
+    if not found:
+        raise ValueError(
+            f"`model` '{model.name}' holds no convolution with a 2D kernel. "
+            "See `draw_masks` for kernels of any layer."
+        )
     # an array would compare entry by entry
     chosen = [
         k

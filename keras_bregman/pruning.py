@@ -51,6 +51,13 @@ def prune(
     for Efficient Neural Networks", NeurIPS 2015.
     """
     check_choice("distribution", distribution, ("global", *DISTRIBUTIONS))
+    by_kernel = isinstance(density, Mapping)
+    if by_kernel and distribution != "global":
+        raise ValueError(
+            "`distribution` shares one density out, and a dict as `density` "
+            "gives each kernel its own: leave it out, or give a float. "
+            f"Received: distribution={distribution!r}, density={density!r}"
+        )
     chosen = densities(density, kernels(model))
     variables = [kernel.variable for kernel, _ in chosen]
     bad = first_not_finite(variables)
@@ -62,7 +69,7 @@ def prune(
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
     sizes = [value.size for value in values]
     flat = [value.ravel() for value in values]
-    if isinstance(density, Mapping):
+    if by_kernel:
         kept = [
             max(1, round(share * size))
             for (_, share), size in zip(chosen, sizes, strict=True)

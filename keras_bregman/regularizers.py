@@ -87,6 +87,10 @@ class Regularizer:
         """For each entry, the lam at and above which it is 0 in prox_J(x)."""
         raise NotImplementedError
 
+    def group_size(self, layout: Layout) -> int:
+        """How many entries of a kernel become 0 together, 1 without groups."""
+        return 1
+
     def subgradient(self, x, lam=None, layout: Layout | None = None):
         """The smallest subgradient of J at `x`, its projection of 0."""
         x = check_tensor("x", x)
@@ -273,6 +277,9 @@ class GroupLasso(Regularizer):
         # a hair more: rounding must not leave the group on at its own lam
         lam = _norm(x, axes) * ((1 + _hair(x)) / weight)
         return ops.where(x != 0, lam, 0.0)
+
+    def group_size(self, layout: Layout) -> int:
+        return layout.size(self.group_axes(layout))
 
     def group_axes(self, layout: Layout) -> tuple[int, ...]:
         """The axes of a kernel along which one group runs."""

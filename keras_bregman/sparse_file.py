@@ -52,6 +52,7 @@ _DTYPES = (
     *("uint8", "uint16", "uint32", "uint64"),
 )
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
+_LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4029e38}
 
 
 def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
@@ -116,8 +117,9 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
     Raises:
         ValueError: If the file is none of this kind, of a newer version,
             truncated or damaged, has no architecture and `model` is not given,
-            or does not fit `model`, of whose `Discretization` the boundaries
-            count as well. The model is then as it was.
+            or does not fit `model`: in a name, a shape, a kind of dtype or
+            the boundaries of a `Discretization`, or by a number too large for
+            the model's dtype. The model is then as it was.
         OSError: If the file cannot be read.
     """
     check(
@@ -145,6 +147,8 @@ def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
         arrays.append(array)
     if data:
         raise _damaged(path, "holds more than its header says")
+    for weight, array in zip(weights, arrays, strict=True):
+        _check_range(path, weight, array)
     for weight, array in zip(weights, arrays, strict=True):
         weight.assign(array)
     for layer in model._flatten_layers():
@@ -321,6 +325,7 @@ def _checked(entry) -> dict[str, Any]:
         or entry["stored"] not in _DTYPES
         or entry["encoding"] not in ("gaps", "bitmap", "dense")
         or not isinstance(entry["path"], str)
+        or not isinstance(entry["dtype"], str)
     ):
         raise ValueError(f"entry {entry}")
     return entry
@@ -337,10 +342,41 @@ def _check_fits(path, weights, entries):
                 f"'{entry['path']}' of shape {tuple(entry['shape'])}, the "
                 f"model has '{weight.path}' of shape {tuple(shape)}."
             )
+        dtype = keras.backend.standardize_dtype(weight.dtype)
+        if _kind(entry["dtype"]) != _kind(dtype):
+            raise ValueError(
+                f"'{path}' does not fit the model: where it has "
+                f"'{entry['path']}' of dtype {entry['dtype']}, the model has "
+                f"'{weight.path}' of dtype {dtype}."
+            )
     if len(weights) != len(entries):
         raise ValueError(
             f"'{path}' does not fit the model: it holds {len(entries)} "
             f"weights, the model has {len(weights)}."
+        )
+
+
+def _kind(dtype):
+    """Without the number of bits: uint8 and int64 are of one kind."""
+    return "float" if "float" in dtype else "int" if "int" in dtype else dtype
+
+
+def _check_range(path, weight, array):
+    """Raises for finite numbers that a weight's dtype cannot hold."""
+    dtype = keras.backend.standardize_dtype(weight.dtype)
+    if dtype in _FLOATS:
+        most = _LARGEST.get(dtype, math.inf)
+        least = -most
+        array = array[np.isfinite(array)]
+    elif dtype in _DTYPES and dtype != "bool":
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    else:
+        return
+    if array.size and not (array.min() >= least and array.max() <= most):
+        raise ValueError(
+            f"'{path}' does not fit the model: it holds numbers that are too "
+            f"large for '{weight.path}', which is of dtype {dtype}. Load it "
+            "without `model`, or into one of the file's dtype."
         )
 
 

@@ -18,7 +18,7 @@ class Count(NamedTuple):
     """The non-zero entries of one kernel.
 
     Attributes:
-        path: The variable's path, numbered where paths repeat.
+        name: The variable's path, numbered where paths repeat.
         shape: Its shape.
         nonzero: Number of entries that are not exactly 0.
         size: Number of entries.
@@ -26,7 +26,7 @@ class Count(NamedTuple):
         units: Number of output units.
     """
 
-    path: str
+    name: str
     shape: tuple[int, ...]
     nonzero: int
     size: int
@@ -133,7 +133,7 @@ def density(model, of: str = "kernels") -> float:
 
 
 def total(counts: list[Count]) -> Count:
-    """The sum over kernels, with path `"total"`."""
+    """The sum over kernels, with name `"total"`."""
     return Count(
         "total",
         (),
@@ -159,7 +159,7 @@ def summary(model, print_fn=print, of: str = "kernels") -> None:
     counts = count(model, of)
     rows = [
         (
-            c.path,
+            c.name,
             "x".join(map(str, c.shape)),
             f"{c.size:,}",
             f"{c.nonzero:,}",

@@ -31,7 +31,7 @@ from keras_bregman._checks import (
 )
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
-from keras_bregman.callbacks.target_density import TOLERANCE
+from keras_bregman.callbacks._strengths import TOLERANCE
 from keras_bregman.initializers import sparsify
 
 Range = float | tuple[float, float]

@@ -37,7 +37,7 @@ def file(tmp_path):
 
 def run(*arguments):
     done = subprocess.run(
-        [sys.executable, "-m", "keras_bregman.cli", *map(str, arguments)],
+        [sys.executable, "-m", "keras_bregman", *map(str, arguments)],
         capture_output=True,
         text=True,
     )
@@ -129,6 +129,14 @@ def test_compact_takes_samples(tmp_path, capsys):
     assert "x.npy' cannot be read as an array" in capsys.readouterr().err
     np.save(some, np.ones((2, 50, 1), "float32"))
     assert main(["compact", *files, "--samples", str(some)]) == 0
+
+
+def test_weights_alone_are_no_model(file, tmp_path, capsys):
+    keras.models.load_model(file).save_weights(tmp_path / "a.weights.h5")
+    assert main(["inspect", str(tmp_path / "a.weights.h5")]) == 1
+    said = capsys.readouterr().err
+    assert "weights alone: load them into the model, save it." in said
+    assert ".." not in said.replace("...", "")
 
 
 def test_inspect_without_kernels(tmp_path, capsys):

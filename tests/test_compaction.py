@@ -1,6 +1,7 @@
 """Compaction: smaller, with the same outputs."""
 
 import importlib
+import inspect
 from functools import partial
 
 import keras
@@ -113,6 +114,33 @@ def test_a_border_keeps_one_constant_channel(padding):
         "two": 4 * (filters * 9 + 1),
     }
     assert_same(model, small)
+
+
+@pytest.mark.skipif(
+    "renorm" not in inspect.signature(layers.BatchNormalization).parameters,
+    reason="of newer Keras",
+)
+def test_batch_renormalization_goes_on_from_its_statistics():
+    """What fine-tuning computes is the same, too."""
+    norm = layers.BatchNormalization(renorm=True, name="norm")
+    model = chain(
+        layers.Dense(6, name="one"), norm, layers.Dense(2), shape=(4,)
+    )
+    rng = np.random.default_rng(0)
+    for weight in norm.weights:
+        weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+    before = [array(weight) for weight in norm.weights]
+    (x,) = images(model, 20)
+    again = array(kb.compact(model)(x, training=True))
+    np.testing.assert_allclose(again, array(model(x, training=True)), 1e-4)
+    for weight, value in zip(norm.weights, before, strict=True):
+        weight.assign(value)
+    kill(model.get_layer("one"), [2])
+    small = kb.compact(model)
+    assert parameters(small)["one"] == 5 * 5
+    assert_same(model, small)
+    for new, old in zip(small.get_layer("norm").weights, before, strict=True):
+        np.testing.assert_array_equal(array(new), np.delete(old, 2))
 
 
 def test_batch_norm_makes_the_constant():
@@ -746,7 +774,7 @@ def test_recurrent_layers_are_left_whole_and_their_state_alone():
 
 @pytest.mark.parametrize("which", (0, 1))
 def test_a_small_error_in_any_output_is_found(which, monkeypatch):
-    module = importlib.import_module("keras_bregman.compaction.compact")
+    module = importlib.import_module("keras_bregman.compaction.compacting")
     made = module._compacted
 
     def spoilt(*arguments):
@@ -778,7 +806,7 @@ def test_a_compact_model_that_is_wrong_is_not_given_out(monkeypatch):
 
 
 def test_a_compact_model_may_differ_by_rounding(monkeypatch):
-    module = importlib.import_module("keras_bregman.compaction.compact")
+    module = importlib.import_module("keras_bregman.compaction.compacting")
     monkeypatch.setattr(module, "_tolerance", lambda model: 0.0)
     first = layers.Dense(200, "relu", name="first")
     second = layers.Dense(64, name="second")

@@ -222,6 +222,15 @@ def test_the_same_on_every_backend():
     np.testing.assert_allclose(bias, expected, rtol=0, atol=6e-5)
 
 
+@pytest.mark.parametrize("method", ("bernoulli", "kernel", "balanced"))
+def test_a_kernel_without_entries(method):
+    inputs = keras.Input((4,)), keras.Input((0,))
+    hidden = [keras.layers.Dense(8)(x) for x in inputs]
+    model = keras.Model(inputs, keras.layers.add(hidden))
+    sparsify(model, 0.5, method, seed=0)
+    assert 0 < density(model) < 1
+
+
 def test_draws_anew_whatever_was_there():
     model, _ = large("dense")
     sparsify(model, 0.1, seed=1)

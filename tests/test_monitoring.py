@@ -591,7 +591,9 @@ class TestPictures:
         plots.draw_filters(model, tmp_path / "d.png", "depthwise")
         with pytest.raises(ValueError, match="`layer` must be a convolution"):
             plots.draw_filters(model, tmp_path / "d.png", "dense")
-        with pytest.raises(ValueError, match="`layer` must be a convolution"):
+        with pytest.raises(
+            ValueError, match=r"`model` .* holds no convolution"
+        ):
             plots.draw_filters(mlp(), tmp_path / "d.png")
 
     @pytest.mark.parametrize(

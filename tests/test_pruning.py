@@ -59,6 +59,11 @@ def test_of_each_kernel_by_its_path():
     assert now[2] == parts(model)[2].size
 
 
+def test_densities_by_path_are_shared_out_by_nobody():
+    with pytest.raises(ValueError, match=r"`distribution`.*'uniform'"):
+        kb.prune(perceptron(), {"dense1": 0.1}, "uniform")
+
+
 def test_equal_magnitudes_and_zeros_are_cut_exactly():
     model = perceptron()
     for weight in model.trainable_weights:

@@ -11,7 +11,7 @@ import keras_bregman as kb
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import Dataset, Inputs
 from experiments.recipes import DENSITY_TOLERANCE, Recipe, parse_change
-from keras_bregman.callbacks.target_density import TOLERANCE
+from keras_bregman.callbacks._strengths import TOLERANCE
 
 pytestmark = pytest.mark.once
 

@@ -317,6 +317,54 @@ def test_a_model_without_a_config_is_loaded_into_a_built_one(tmp_path):
     kb.load_sparse(tmp_path / "w.kbs", model)
 
 
+def dense(dtype, *values):
+    model = keras.Sequential(
+        [keras.Input((1,)), layers.Dense(len(values), dtype=dtype)]
+    )
+    model.layers[0].kernel.assign(np.array([values]))
+    return model
+
+
+def test_numbers_too_large_for_the_model_s_dtype_are_refused(tmp_path):
+    path = tmp_path / "w.kbs"
+    kb.save_sparse(dense("float32", 1e5, np.inf), path)
+    half = dense("float16", 1.0, 2.0)
+    with pytest.raises(ValueError, match=r"too large for '.*kernel'.*float16"):
+        kb.load_sparse(path, half)
+    np.testing.assert_array_equal(array(half.layers[0].kernel), [[1, 2]])
+    kb.save_sparse(dense("float32", 6e4, np.inf), path)
+    kb.load_sparse(path, half)  # what is infinite already is no worse there
+    np.testing.assert_array_equal(
+        array(half.layers[0].kernel), np.array([[6e4, np.inf]], "float16")
+    )
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "int32"), ("int32", "bool")])
+def test_another_kind_of_numbers_is_refused(tmp_path, dtypes):
+    class Table(layers.Layer):
+        def __init__(self, dtype):
+            super().__init__()
+            self.table = self.add_weight(
+                name="table",
+                shape=(2,),
+                dtype=dtype,
+                initializer="ones",
+                trainable=False,
+            )
+
+        def call(self, x):
+            return x
+
+    def model(dtype):
+        return keras.Sequential([keras.Input((1,)), Table(dtype)])
+
+    here, there = map(model, dtypes)
+    kb.save_sparse(here, tmp_path / "w.kbs")
+    message = f"of dtype {dtypes[0]}, the model has .* of dtype {dtypes[1]}"
+    with pytest.raises(ValueError, match=message):
+        kb.load_sparse(tmp_path / "w.kbs", there)
+
+
 def test_float16_rounds_and_refuses_what_it_cannot_hold(tmp_path):
     model = keras.Sequential([keras.Input((2,)), layers.Dense(2)])
     kernel = model.layers[0].kernel

@@ -845,6 +845,57 @@ def test_kernels_without_a_regularizer_count():
         fit(model, [TargetDensity(0.1)], epochs=2)
 
 
+class SignDescent(kb.optimizers.BregmanOptimizer):
+    """An optimizer of one's own, as CONTRIBUTING.md says."""
+
+    def _direction(self, gradient, learning_rate, step, *slots):
+        return learning_rate * keras.ops.sign(gradient), []
+
+
+def test_optimizers_of_one_s_own_are_steered():
+    model = perceptron(SignDescent(0.001, 1.0, delta=1.0))
+    fit(model, [TargetDensity(0.05)], epochs=3)
+    assert kb.density(model) == pytest.approx(0.05, rel=0.02)
+
+
+class Inputs(kb.regularizers.Regularizer):
+    """Groups by a regularizer of one's own: all weights of an input."""
+
+    def __init__(self, lam):
+        super().__init__(lam)
+        self.by_input = kb.regularizers.GroupLasso(lam, "input")
+
+    def value(self, x, lam=None, layout=None):
+        return self.by_input.value(x, lam, layout)
+
+    def prox(self, x, step=1.0, lam=None, layout=None):
+        return self.by_input.prox(x, step, lam, layout)
+
+    def project(self, x, v, lam=None, layout=None):
+        return self.by_input.project(x, v, lam, layout)
+
+    def critical(self, x, layout=None):
+        return self.by_input.critical(x, layout)
+
+    def group_size(self, layout):
+        return layout.size(layout.over("input"))
+
+    def get_config(self):
+        return {"lam": self.lam}
+
+
+def test_groups_of_one_s_own_are_steered():
+    choice = {"dense1/kernel": Inputs(1e-3)}
+    model = perceptron(kb.AdaBreg(0.003, choice))
+    inputs = model.get_layer("dense1").kernel.shape[0]
+    callback = TargetDensity(0.3, threshold="hard", of="regularized")
+    fit(model, [callback], epochs=4)
+    kernel = array(model.get_layer("dense1").kernel)
+    on = (kernel != 0).any(axis=1).sum()
+    assert kb.density(model, "regularized") == on / inputs
+    assert on / inputs == pytest.approx(0.3, abs=1 / inputs)
+
+
 def test_groups_are_met_to_within_one():
     regularizer = kb.regularizers.GroupLasso(1.0, "unit")
     model = perceptron(kb.LinBreg(0.1, regularizer))
@@ -1178,6 +1229,68 @@ def test_weights_that_may_not_be_negative_stay_where_they_are_held():
     target = TargetDensity(0.1, ramp=0.3, freeze=0.6)
     density = fit(model, [target, logger], epochs=10).history["density"]
     assert density[-6:] == pytest.approx([0.1] * 6, rel=1e-3)
+
+
+class TwoNetworks(keras.Model):
+    """As a GAN: a step of its own, of an optimizer for each of them."""
+
+    def __init__(self, steered, other):
+        super().__init__()
+        self.steered, self.other = steered, other
+        self.loss_of = keras.losses.SparseCategoricalCrossentropy(True)
+        self.built = True
+
+    def compile(self, optimizer, other_optimizer):
+        optimizer.build(self.steered.trainable_variables)
+        super().compile(optimizer=optimizer)
+        self.other_optimizer = other_optimizer
+
+    def train_step(self, batch):
+        x, y = batch
+        for network, optimizer in (
+            (self.steered, self.optimizer),
+            (self.other, self.other_optimizer),
+        ):
+            variables = network.trainable_variables
+            optimizer.apply(self._gradients(network, x, y), variables)
+        return {}
+
+    def _gradients(self, network, x, y):
+        if keras.config.backend() == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                loss = self.loss_of(y, network(x, training=True))
+            return tape.gradient(loss, network.trainable_variables)
+        network.zero_grad()
+        self.loss_of(y, network(x, training=True)).backward()
+        return [v.value.grad for v in network.trainable_variables]
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "jax", reason="its steps have no such loop"
+)
+def test_one_of_two_networks():
+    steered, other = perceptron("sgd"), perceptron("sgd")
+    model = TwoNetworks(steered, other)
+    model.compile(kb.AdaBreg(0.003, 1.0), keras.optimizers.Adam(0.003))
+    fit(model, [TargetDensity(0.1, of="regularized")])
+    assert kb.density(steered) == pytest.approx(0.1, rel=0.02)
+    assert kb.density(other) == 1
+
+
+def test_what_no_gradient_reaches_is_told():
+    dataset = load("digits")
+    model = mlp(dataset.inputs, dataset.classes, 0.5)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    for weight in model.trainable_weights:  # biases too
+        weight.assign(np.zeros(weight.shape))
+    model.get_layer("dense1").kernel.assign(
+        np.eye(*model.get_layer("dense1").kernel.shape)
+    )
+    model.compile(kb.AdaBreg(0.003, 1.0), loss)
+    with pytest.warns(UserWarning, match="no gradient.*Start denser"):
+        fit(model, [TargetDensity(0.3)])
 
 
 @pytest.mark.tensorflow

@@ -74,15 +74,15 @@ class LiveView(keras.callbacks.Callback):
 
     def _bars(self, counts, blocks):
         lambdas = {e.name: number(e.lam) for e in regularized(self.model)}
-        width = max(len(c.path) for c in counts)
+        width = max(len(c.name) for c in counts)
         for c in counts:
             # a kernel with anything left shows something
             full = -(-c.nonzero * _WIDTH // max(1, c.size))
             bar = blocks[0] * full + blocks[1] * (_WIDTH - full)
-            line = f"{c.path:{width}}  {bar} {c.density:8.2%}"
+            line = f"{c.name:{width}}  {bar} {c.density:8.2%}"
             line += f"  {c.dead_units}/{c.units} dead"
-            if c.path in lambdas:
-                line += f"  lambda {lambdas[c.path]:.3g}"
+            if c.name in lambdas:
+                line += f"  lambda {lambdas[c.name]:.3g}"
             yield line
 
 

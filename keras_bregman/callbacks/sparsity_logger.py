@@ -91,8 +91,8 @@ class SparsityLogger(keras.callbacks.Callback):
         logs["dead_units"] = total.share_dead
         if self.per_layer:
             for entry in counts:
-                logs[f"density/{entry.path}"] = entry.density
-                logs[f"dead_units/{entry.path}"] = entry.share_dead
+                logs[f"density/{entry.name}"] = entry.density
+                logs[f"dead_units/{entry.name}"] = entry.share_dead
             self._log_flips(logs, total.size)
             self._log_strengths(logs)
 

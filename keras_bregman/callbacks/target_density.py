@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import keras
-import numpy as np
-from keras import ops
 
 from keras_bregman import sparsity
 from keras_bregman._checks import (
@@ -19,18 +16,22 @@ from keras_bregman._numbers import number, numbers
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
-from keras_bregman.base_optimizer import (
-    NOT_BEGUN,
-    Regularized,
-    check_finite,
-)
+from keras_bregman.base_optimizer import NOT_BEGUN, check_finite
 from keras_bregman.callbacks._beside import PlateauAlarm, warn_of_late_averages
 from keras_bregman.callbacks._list import list_that_calls, to_front
-from keras_bregman.optimizers import AdaBreg, LinBreg
+from keras_bregman.callbacks._strengths import (
+    Controlled,
+    Scope,
+    counts,
+    feed_back,
+    let_go,
+    make_exact,
+    nonzero,
+)
+from keras_bregman.optimizers import BregmanOptimizer
 
 _METHODS = ("exact", "feedback")
 _THRESHOLDS = ("soft", "hard")
-TOLERANCE = 0.02  # by which a density may be missed, as a share of it
 
 
 class TargetDensity(keras.callbacks.Callback):
@@ -105,7 +106,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
-            optimizer other than LinBreg and AdaBreg, without a regularized
+            optimizer without a dual variable, without a regularized
             variable that is trained, with a strength of 0, if the density is
             less than one weight, or if the kernels that are not regularized
             or not trained alone exceed it.
@@ -199,16 +200,23 @@ class TargetDensity(keras.callbacks.Callback):
         steers, self._steers = self._steers, False
         if not steers or self._is_reached():
             return
-        if any(number(c.entry.lam) for c in self._controlled()):
+        controlled = self._controlled()
+        if any(number(c.entry.lam) for c in controlled):
             why = (
                 "What stops it early or restores the best epoch has to wait, "
                 "as EarlyStopping does with `start_from_epoch`; to go on, call "
                 "`fit` with `initial_epoch`."
             )
-        else:
+        elif any(c.entry.shrink.regularizer.constrains for c in controlled):
             why = (
                 "No lambda is left to lower: the regularizer keeps the others "
                 "at 0, as NonNegativeL1 those that begin negative."
+            )
+        else:
+            why = (
+                "No lambda is left to lower: the others have no gradient, as "
+                "behind a layer that passes nothing on, which SparsityWatch "
+                "names. Start denser, or by `sparsify(method='balanced')`."
             )
         warn(
             "Training ended before the density was reached: "
@@ -256,13 +264,13 @@ class TargetDensity(keras.callbacks.Callback):
         return [
             optimizer
             for optimizer in inner_optimizers(self.model.optimizer)
-            if isinstance(optimizer, (LinBreg, AdaBreg))
+            if isinstance(optimizer, BregmanOptimizer)
         ]
 
     def _controlled(self):
         """What is steered: what the optimizers regularize and train."""
         return [
-            _Controlled(optimizer, entry)
+            Controlled(optimizer, entry)
             for optimizer in self._optimizers()
             if optimizer.built  # one of several may have nothing to do
             for entry in optimizer.regularized()
@@ -358,9 +366,9 @@ class TargetDensity(keras.callbacks.Callback):
         scopes = self._scopes(self._wanted())
         check_finite([c.entry.variable for s in scopes for c in s.controlled])
         exact = []
-        for scope, on in _nonzero(scopes):
+        for scope, on in nonzero(scopes):
             if scope.wanted >= scope.size:
-                _let_go(scope)
+                let_go(scope)
             elif on == scope.wanted:
                 continue
             # a strength of 0 is 0 by any factor
@@ -368,8 +376,8 @@ class TargetDensity(keras.callbacks.Callback):
                 exact.append(scope)
             else:
                 factor = (on / scope.wanted) ** self.gain
-                _feed_back(scope, factor, hard)
-        _make_exact(exact, hard, self._given)
+                feed_back(scope, factor, hard)
+        make_exact(exact, hard, self._given)
         if last:
             self._set_frozen(True)
 
@@ -393,7 +401,7 @@ class TargetDensity(keras.callbacks.Callback):
         """Whether the model has the density that it is to end with."""
         return bool(self._controlled()) and all(
             abs(on - scope.wanted) <= scope.tolerance
-            for scope, on in _nonzero(self._scopes(self.density))
+            for scope, on in nonzero(self._scopes(self.density))
         )
 
     def _set_frozen(self, frozen):
@@ -418,7 +426,7 @@ class TargetDensity(keras.callbacks.Callback):
         by_id = {id(c.entry.variable): c for c in self._controlled()}
         counted = [k.variable for k in sparsity.counted(self.model, self.of)]
         controlled = [by_id[id(v)] for v in counted if id(v) in by_id]
-        others = sum(_counts([v for v in counted if id(v) not in by_id]))
+        others = sum(counts([v for v in counted if id(v) not in by_id]))
         size = sum(math.prod(v.shape) for v in counted)
         if round(self.density * size) <= others:
             if not others:
@@ -437,157 +445,7 @@ class TargetDensity(keras.callbacks.Callback):
         # a ramp may begin at 0
         total = max(1, round(density * size) - others)
         if self.distribution == "global":
-            return [_Scope(controlled, total)]
+            return [Scope(controlled, total)]
         shapes = [tuple(c.entry.variable.shape) for c in controlled]
         wanted = allocate(shapes, total, self.distribution)
-        return [_Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]
-
-
-class _Controlled(NamedTuple):
-    """A regularized variable and its optimizer."""
-
-    optimizer: LinBreg | AdaBreg
-    entry: Regularized
-
-    @property
-    def strength(self):
-        """The regularizer's own, relative to which the others stand."""
-        return self.entry.shrink.regularizer.lam
-
-
-class _Scope(NamedTuple):
-    """Variables that share a strength, and how many weights they get."""
-
-    controlled: list[_Controlled]
-    wanted: int
-
-    @property
-    def size(self):
-        return sum(math.prod(c.entry.variable.shape) for c in self.controlled)
-
-    @property
-    def has_strengths(self):
-        return all(number(c.entry.lam) for c in self.controlled)
-
-    @property
-    def group_size(self):
-        """Weights in a group, of the largest ones."""
-        return max(c.entry.shrink.group_size for c in self.controlled)
-
-    @property
-    def tolerance(self):
-        """How many weights more or less will do; groups come whole."""
-        return max(TOLERANCE * self.wanted, self.group_size - 1)
-
-
-def _nonzero(scopes):
-    """Each scope, and how many of its weights are on."""
-    controlled = (c for s in scopes for c in s.controlled)
-    counts = iter(_counts([c.entry.variable for c in controlled]))
-    return [(s, sum(next(counts) for _ in s.controlled)) for s in scopes]
-
-
-def _counts(variables):
-    """How many entries of each are not 0."""
-    values = (ops.convert_to_tensor(v) for v in variables)
-    # `count_nonzero` warns on torch 2.13: Keras transposes its scalar
-    return numbers(ops.sum(ops.not_equal(v, 0)) for v in values)
-
-
-def _make_exact(scopes, hard, given):
-    """The strengths at which the wanted weights are on.
-
-    Args:
-        scopes: What is to be set.
-        hard: Whether weights that stay on keep their values.
-        given: By the `id` of its variable, each strength that was not set yet;
-            what is set here is taken out.
-    """
-    found = [[_critical(c) for c in scope.controlled] for scope in scopes]
-    factors = _largest_off(
-        [[relative for _, _, relative in entries] for entries in found],
-        scopes,
-    )
-    flat = [
-        (*entry, factor)
-        for entries, factor in zip(found, factors, strict=True)
-        for entry in entries
-    ]
-    # which rounding may have put below the last that is to be off
-    lasts = numbers(
-        ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
-    )
-    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
-        lam = max(factor * c.strength, last)
-        if not math.isfinite(lam):  # a group's norm is, before its weights are
-            raise FloatingPointError(
-                f"'{c.entry.name}' has grown so large that no strength would "
-                "switch any of it off: training diverges. Lower "
-                "`learning_rate` or set `global_clipnorm`."
-            )
-        # Strengths are given relative to each other. If one has to fall for it,
-        # a soft threshold would add the difference, any number, to each weight.
-        falls = lam < given.pop(id(c.entry.lam), 0.0)
-        c.optimizer.rethreshold(c.entry, lam, hard or falls)
-
-
-def _critical(c):
-    """A variable, its critical strengths, and these relative to its own."""
-    critical = c.optimizer.critical_lambda(c.entry)
-    return c, critical, critical / c.strength
-
-
-def _largest_off(relative, scopes):
-    """By scope the largest strength that switches weights off.
-
-    Ahead of the `wanted` largest. Weights that are alike to the last bit, as
-    scales of batch normalization which all begin at 1, would go together: they
-    stay on until they differ, unless they are one group, or too few to matter.
-    """
-    ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
-    ranges = []
-    for scope in scopes:
-        first = scope.size - scope.wanted - 1  # 0 or more: not all are wanted
-        alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
-        ranges.append((first, min(first + alike, scope.size - 1)))
-    factors = []
-    for values, (low, high) in zip(
-        ranked, _order_statistics(ranked, ranges), strict=True
-    ):
-        factor = low
-        if low == high < math.inf:
-            factor = number(ops.max(ops.where(values < low, values, 0.0)))
-        factors.append(factor)
-    return factors
-
-
-def _order_statistics(values, indices):
-    """Of each tensor the entries with these two indices, were it sorted."""
-    pairs = list(zip(values, indices, strict=True))
-    # a GPU has sorted before its memory is copied; a CPU selects in a tenth
-    # of the time in which it sorts
-    if all(map(_is_on_cpu, values)):
-        arrays = ((ops.convert_to_numpy(v), i) for v, i in pairs)
-        return [tuple(np.partition(a, i)[list(i)].tolist()) for a, i in arrays]
-    ordered = ((ops.sort(v), i) for v, i in pairs)
-    flat = iter(numbers(v[i] for v, both in ordered for i in both))
-    return list(zip(flat, flat, strict=True))
-
-
-def _is_on_cpu(tensor):
-    return "cpu" in str(tensor.device).lower()
-
-
-def _feed_back(scope, factor, hard):
-    for c in scope.controlled:
-        lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
-        c.optimizer.rethreshold(c.entry, lam, hard)
-
-
-def _let_go(scope):
-    """Of what is to be dense: no strength and the same weights, a plain step.
-
-    No other strength would do: it would enlarge those that are on.
-    """
-    for c in scope.controlled:
-        c.entry.lam.assign(0.0)
+        return [Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]

@@ -1,6 +1,6 @@
 """Making a sparse model smaller."""
 
-from keras_bregman.compaction.compact import compact
+from keras_bregman.compaction.compacting import compact
 from keras_bregman.compaction.report import CompactionReport
 
 __all__ = ["CompactionReport", "compact"]

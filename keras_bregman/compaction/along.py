@@ -96,7 +96,10 @@ class Rescaling(Elementwise):
 class BatchNormalization(Along):
     @property
     def weights(self):
-        names = ("gamma", "beta", "moving_mean", "moving_variance")
+        names = ["gamma", "beta", "moving_mean", "moving_variance"]
+        # the first Keras supported has none
+        if getattr(self.layer, "renorm", False):
+            names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
         return dict.fromkeys(names, 0)
 
     def axis_of(self, call):

@@ -1,0 +1,165 @@
+"""At which strengths as many weights are on as are wanted."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_bregman._numbers import number, numbers
+from keras_bregman.base_optimizer import Regularized
+from keras_bregman.optimizers import BregmanOptimizer
+
+TOLERANCE = 0.02  # by which a density may be missed, as a share of it
+
+
+class Controlled(NamedTuple):
+    """A regularized variable and its optimizer."""
+
+    optimizer: BregmanOptimizer
+    entry: Regularized
+
+    @property
+    def strength(self):
+        """The regularizer's own, relative to which the others stand."""
+        return self.entry.shrink.regularizer.lam
+
+
+class Scope(NamedTuple):
+    """Variables that share a strength, and how many weights they get."""
+
+    controlled: list[Controlled]
+    wanted: int
+
+    @property
+    def size(self):
+        return sum(math.prod(c.entry.variable.shape) for c in self.controlled)
+
+    @property
+    def has_strengths(self):
+        return all(number(c.entry.lam) for c in self.controlled)
+
+    @property
+    def group_size(self):
+        """Weights in a group, of the largest ones."""
+        return max(c.entry.shrink.group_size for c in self.controlled)
+
+    @property
+    def tolerance(self):
+        """How many weights more or less will do; groups come whole."""
+        return max(TOLERANCE * self.wanted, self.group_size - 1)
+
+
+def nonzero(scopes):
+    """Each scope, and how many of its weights are on."""
+    controlled = (c for s in scopes for c in s.controlled)
+    found = iter(counts([c.entry.variable for c in controlled]))
+    return [(s, sum(next(found) for _ in s.controlled)) for s in scopes]
+
+
+def counts(variables):
+    """How many entries of each are not 0."""
+    values = (ops.convert_to_tensor(v) for v in variables)
+    # `count_nonzero` warns on torch 2.13: Keras transposes its scalar
+    return numbers(ops.sum(ops.not_equal(v, 0)) for v in values)
+
+
+def make_exact(scopes, hard, given):
+    """The strengths at which the wanted weights are on.
+
+    Args:
+        scopes: What is to be set.
+        hard: Whether weights that stay on keep their values.
+        given: By the `id` of its variable, each strength that was not set yet;
+            what is set here is taken out.
+    """
+    found = [[_critical(c) for c in scope.controlled] for scope in scopes]
+    factors = _largest_off(
+        [[relative for _, _, relative in entries] for entries in found],
+        scopes,
+    )
+    flat = [
+        (*entry, factor)
+        for entries, factor in zip(found, factors, strict=True)
+        for entry in entries
+    ]
+    # which rounding may have put below the last that is to be off
+    lasts = numbers(
+        ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
+    )
+    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
+        lam = max(factor * c.strength, last)
+        if not math.isfinite(lam):  # a group's norm is, before its weights are
+            raise FloatingPointError(
+                f"'{c.entry.name}' has grown so large that no strength would "
+                "switch any of it off: training diverges. Lower "
+                "`learning_rate` or set `global_clipnorm`."
+            )
+        # Strengths are given relative to each other. If one has to fall for it,
+        # a soft threshold would add the difference, any number, to each weight.
+        falls = lam < given.pop(id(c.entry.lam), 0.0)
+        c.optimizer.rethreshold(c.entry, lam, hard or falls)
+
+
+def _critical(c):
+    """A variable, its critical strengths, and these relative to its own."""
+    critical = c.optimizer.critical_lambda(c.entry)
+    return c, critical, critical / c.strength
+
+
+def _largest_off(relative, scopes):
+    """By scope the largest strength that switches weights off.
+
+    Ahead of the `wanted` largest. Weights that are alike to the last bit, as
+    scales of batch normalization which all begin at 1, would go together: they
+    stay on until they differ, unless they are one group, or too few to matter.
+    """
+    ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
+    ranges = []
+    for scope in scopes:
+        first = scope.size - scope.wanted - 1  # 0 or more: not all are wanted
+        alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
+        ranges.append((first, min(first + alike, scope.size - 1)))
+    factors = []
+    for values, (low, high) in zip(
+        ranked, _order_statistics(ranked, ranges), strict=True
+    ):
+        factor = low
+        if low == high < math.inf:
+            factor = number(ops.max(ops.where(values < low, values, 0.0)))
+        factors.append(factor)
+    return factors
+
+
+def _order_statistics(values, indices):
+    """Of each tensor the entries with these two indices, were it sorted."""
+    pairs = list(zip(values, indices, strict=True))
+    # a GPU has sorted before its memory is copied; a CPU selects in a tenth
+    # of the time in which it sorts
+    if all(map(_is_on_cpu, values)):
+        arrays = ((ops.convert_to_numpy(v), i) for v, i in pairs)
+        return [tuple(np.partition(a, i)[list(i)].tolist()) for a, i in arrays]
+    ordered = ((ops.sort(v), i) for v, i in pairs)
+    flat = iter(numbers(v[i] for v, both in ordered for i in both))
+    return list(zip(flat, flat, strict=True))
+
+
+def _is_on_cpu(tensor):
+    return "cpu" in str(tensor.device).lower()
+
+
+def feed_back(scope, factor, hard):
+    for c in scope.controlled:
+        lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
+        c.optimizer.rethreshold(c.entry, lam, hard)
+
+
+def let_go(scope):
+    """Of what is to be dense: no strength and the same weights, a plain step.
+
+    No other strength would do: it would enlarge those that are on.
+    """
+    for c in scope.controlled:
+        c.entry.lam.assign(0.0)
