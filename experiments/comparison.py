@@ -1,16 +1,19 @@
 """Ours and its peers in one recipe: who competes, and how each was tuned.
 
-Every method gets the same network, data, epochs, batches, schedule and the
-same number of trials: those of a grid around its published settings, and on
-LeNet-300-100 two further rounds from the best so far, over weight decay and
-over what may go with it, at one density and for one seed. What the validation
+Every method gets the same network, data, epochs, batches and schedule. On
+LeNet-300-100 and the ConvNet each gets the same number of trials too: those of
+a grid around its published settings, and on LeNet-300-100 three further rounds
+from the best so far, over weight decay, over what may go with it, and over when
+weights leave or move, at one density and for one seed. What the validation
 split likes best, among those that reach the density by themselves, is what the
-curves are trained with.
+curves are trained with. The networks of CIFAR-10 have had no trials.
 """
 
 from __future__ import annotations
 
 import itertools
+import types
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from experiments.recipes import Recipe
@@ -40,6 +43,8 @@ class Method(NamedTuple):
         grid: Values of further fields, all combinations of which are tried.
         chosen: The best of those combinations, in the order of `grid`.
         rounds: From there on.
+        by_density: What a density asks for beside that, where the method has
+            no other way to be told one.
     """
 
     label: str
@@ -47,6 +52,7 @@ class Method(NamedTuple):
     grid: dict[str, tuple[Any, ...]]
     chosen: tuple[Any, ...]
     rounds: tuple[Round, ...] = ()
+    by_density: Mapping[float, dict[str, Any]] = types.MappingProxyType({})
 
     def trials(
         self, base: Recipe, density: float = SEARCHED_AT
@@ -83,7 +89,7 @@ class Method(NamedTuple):
         return base.changed(
             label=f"{self.label} at {100 * density:g} %",
             density=density,
-            **{**self.fixed, **self.best},
+            **{**self.fixed, **self.best, **self.by_density.get(density, {})},
         )
 
 
@@ -132,6 +138,25 @@ _SGD_DECAYS = _decays(1e-3, 3e-3, 1e-2)
 # From a dense start lambda is half of the way that a dual variable goes from
 # one sign of its weight to the other, at 0 all the while.
 _LAMBDAS = Round(tuple({"lam": lam} for lam in (0.1, 0.03, 0.01)))
+_RAMPS = Round(({"ramp": 0.2}, {"ramp": 0.6}))
+# of training is over when what a penalty has left is cut; `LASSO_CUT` at first
+_CUTS = tuple({"steering": {"begin": at, "end": at}} for at in (0.25, 0.5))
+
+
+def _moves(fraction: float) -> Round:
+    """When weights stop to move, 0.75 at first."""
+    return Round(
+        tuple(
+            {"steering": {"fraction": fraction, "end": end}}
+            for end in (0.5, 0.9)
+        )
+    )
+
+
+def _thresholds(decay: float, start: float = -5.0) -> dict[str, Any]:
+    return {"steering": {"start": start, "decay": decay}}
+
+
 LENET_METHODS = (
     Method(
         "AdaBreg",
@@ -141,6 +166,7 @@ LENET_METHODS = (
         (
             Round(_decays(0.03, 0.1, 0.3), {"options": {"weight_decay": 0.1}}),
             _LAMBDAS,
+            _RAMPS,
         ),
     ),
     Method(
@@ -153,6 +179,7 @@ LENET_METHODS = (
                 _decays(1e-4, 3e-4, 1e-3), {"options": {"weight_decay": 3e-4}}
             ),
             _LAMBDAS,
+            _RAMPS,
         ),
     ),
     Method(
@@ -169,6 +196,7 @@ LENET_METHODS = (
                     {"steering": {"end": 0.75}},
                 )
             ),
+            Round(({"steering": {"end": 0.3}}, {"steering": {"end": 0.4}})),
         ),
     ),
     Method(
@@ -185,6 +213,7 @@ LENET_METHODS = (
                     {"steering": {"fraction": 0.3}},
                 )
             ),
+            _moves(0.5),
         ),
     ),
     Method(
@@ -193,15 +222,15 @@ LENET_METHODS = (
         {"learning_rate": _SGD_TAUS, "steering": _FRACTIONS},
         (0.1, {"fraction": 0.3}),
         (
-            Round(_SGD_DECAYS, {"options": {"weight_decay": 0.01}}),
+            Round(_SGD_DECAYS, {"options": {"weight_decay": 3e-3}}),
             Round(
                 (
                     {"options": {"weight_decay": 0.03}},
                     {"learning_rate": 0.2},
                     {"steering": {"fraction": 0.5}},
                 ),
-                {"learning_rate": 0.2},
             ),
+            _moves(0.3),
         ),
     ),
     Method(
@@ -219,6 +248,7 @@ LENET_METHODS = (
                 ),
                 {"learning_rate": 2e-3},
             ),
+            Round(_CUTS, _CUTS[1]),
         ),
     ),
     Method(
@@ -237,6 +267,7 @@ LENET_METHODS = (
                     {"learning_rate": 0.2},
                 )
             ),
+            Round(_CUTS, _CUTS[0]),
         ),
     ),
     Method(
@@ -244,30 +275,41 @@ LENET_METHODS = (
         _SGD | {"method": "thresholds"},
         {
             "learning_rate": (0.03, 0.1),
-            "steering": (
-                {"start": -5.0, "decay": 1e-3},
-                {"start": -5.0, "decay": 3e-3},
-                {"start": -5.0, "decay": 1e-2},
+            "steering": tuple(
+                _thresholds(decay)["steering"] for decay in (1e-3, 3e-3, 1e-2)
             ),
         },
-        (0.1, {"start": -5.0, "decay": 3e-3}),
+        (0.1, _thresholds(3e-3)["steering"]),
         (  # its decay, of weights and thresholds, is in the grid
             Round(
                 (
-                    {"steering": {"start": -5.0, "decay": 2e-3}},
-                    {"steering": {"start": -5.0, "decay": 5e-3}},
-                    {"steering": {"start": -3.0, "decay": 3e-3}},
+                    _thresholds(2e-3),
+                    _thresholds(5e-3),
+                    _thresholds(3e-3, start=-3.0),
                 )
             ),
             Round(
                 (
-                    {"steering": {"start": -5.0, "decay": 2.5e-3}},
-                    {"steering": {"start": -7.0, "decay": 3e-3}},
+                    _thresholds(2.5e-3),
+                    _thresholds(3e-3, start=-7.0),
                     {"learning_rate": 0.2},
                 ),
-                {"steering": {"start": -5.0, "decay": 2.5e-3}},
+                _thresholds(2.5e-3),
             ),
+            Round((_thresholds(2.5e-3, start=-6.0), {"learning_rate": 0.07})),
         ),
+        # from what its trials came to at other decays
+        {
+            density: _thresholds(decay)
+            for density, decay in (
+                (0.5, 2e-4),
+                (0.2, 4.5e-4),
+                (0.1, 7.5e-4),
+                (0.05, 1.3e-3),
+                (0.01, 4.5e-3),
+                (0.005, 1e-2),
+            )
+        },
     ),
 )
 
@@ -347,7 +389,7 @@ def ablation(base: Recipe, layers: dict[str, int]) -> tuple[Recipe, ...]:
     """AdaBreg at a density with one part changed at a time.
 
     Args:
-        base: AdaBreg as the library's defaults have it, asked for a density.
+        base: AdaBreg asked for a density.
         layers: Fan-in by regular expression on the kernels' paths.
     """
     by_fan_in = {path: 1 / n**0.5 for path, n in layers.items()}

@@ -51,9 +51,10 @@ def train(
 
     Returns:
         The model with the best epoch's weights and the result: recipe, seed,
-        history by epoch, best epoch, test figures, probes, numbers held,
-        seconds, sessions; commit, versions, hardware and command of the last
-        session, and in `earlier` those of the others that differ.
+        history by epoch, best epoch, validation and test figures of the
+        finished network, probes, numbers held, seconds, sessions; commit,
+        versions, hardware and command of the last session, and in `earlier`
+        those of the others that differ.
 
     Raises:
         OutOfTime: If the deadline came first.
@@ -108,6 +109,8 @@ def train(
     floats = cost.floats(model)
     saver.restore_best(model)
     model = recipe.finished(model)
+    # once more, as a peer's last cut came behind the history's
+    chosen_by = probes.evaluate(model, dataset.x_val, dataset.y_val)
     test = probes.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}
@@ -120,6 +123,10 @@ def train(
         "recipe": _plain(recipe),
         "seed": seed,
         "best_epoch": saver.best_epoch,
+        "validation": {
+            "loss": finite(chosen_by["loss"]),
+            "accuracy": chosen_by["accuracy"],
+        },
         "test": {
             "loss": finite(test["loss"]),
             "accuracy": test["accuracy"],

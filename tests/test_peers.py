@@ -268,12 +268,15 @@ class TestSET:
             shape = tuple(kernel.variable.shape)
             mask = rng.random(shape) < 0.5
             kernel.mask.assign(mask.astype("float32"))
-            kernel.variable.assign(rng.normal(size=shape) * mask)
+            # some have stayed where they began
+            values = rng.normal(size=shape) * (rng.random(shape) < 0.8)
+            kernel.variable.assign(values * mask)
             cases.append((mask, array(kernel.variable)))
         callback.remask(5)
         for kernel, (mask, w) in zip(kernels, cases, strict=True):
             positive, negative = np.sort(w[w > 0]), np.sort(w[w < 0])
             gone = {
+                0.0,
                 *positive[: int(0.4 * positive.size)],
                 *negative[negative.size - int(0.4 * negative.size) :],
             }
@@ -358,6 +361,8 @@ class TestLearnedThresholds:
             atol=1e-6,
         )
         assert 0 < kb.density(fixed) < 1
+        one = learned_threshold.fix_thresholds(model, 1e-9)
+        assert sum(map(np.count_nonzero, _kernels(one))) == 1
         cut = learned_threshold.fix_thresholds(model, 0.125)
         assert kb.density(cut) == 0.125
         least = min(np.abs(w[w != 0]).min() for w in _kernels(cut))
@@ -387,6 +392,12 @@ def test_a_run_has_the_density_and_survives_a_kill(method, tmp_path):
         # what grows at a pixel that is always black stays 0
         assert whole["test"]["density"] >= 0.95 * DENSITY
     assert whole["test"]["accuracy"] > 0.25  # chance is 0.1
+    # both of the network as it is used, also if that was cut at the end
+    for part in ("val", "test"):
+        x, y = getattr(dataset, f"x_{part}"), getattr(dataset, f"y_{part}")
+        found = np.mean(model.predict(x, verbose=0).argmax(axis=1) == y)
+        said = whole["validation" if part == "val" else "test"]["accuracy"]
+        assert said == pytest.approx(found)
     # what was chosen is what is reported: only the density asked for counts
     best = whole["best_epoch"] - 1
     assert whole["history"]["density"][best] <= 1.02 * DENSITY

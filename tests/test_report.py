@@ -211,6 +211,15 @@ def test_who_is_first_at_a_density(tmp_path):
     run("Pruning at 20 %", 0.1, 0.91, 0.91, 0.91)  # fewer weights will do
     run("RigL at 20 %", 0.21, 0.99, 0.99, 0.99)  # more will not
     run("SET at 20 %", 0.2, 0.99, 0.99)  # nor a seed less
+    # validation decides, and the test split only says how good it is
+    put(
+        tmp_path,
+        "curve-lenet",
+        only=("ProxGD at 20 %",),
+        density=0.2,
+        validation={"accuracy": 0.89},
+        test={"accuracy": 0.99, "density": 0.2},
+    )
     run("LinBreg at 10 %", 0.1, 0.905, 0.905, 0.905)
     run("Lasso at 10 %", 0.1, 0.90, 0.91, 0.92)
     run("LinBreg at 5 %", 0.05, 0.88, 0.88, 0.88)
@@ -227,6 +236,19 @@ def test_who_is_first_at_a_density(tmp_path):
     ]
     assert ahead == ["+1.00", "-0.50", "-2.00"]
     assert standing == ["first", "level", "behind"]
+    # one run each says nothing of who is
+    for label, accuracy in (("AdaBreg at 10 %", 0.9), ("RigL at 10 %", 0.8)):
+        put(
+            tmp_path,
+            "curve-resnet18",
+            "small",
+            only=(label,),
+            accuracy=accuracy,
+        )
+    small = Archive(tmp_path).rows("curve-resnet18", "small")
+    assert [row[1] for row in ranking.by_density(small).rows] == [
+        *("AdaBreg 90.00", "RigL 80.00", "+10.00", "-"),
+    ]
     # and nobody is, before both kinds have run
     mlp = Archive(tmp_path).rows("curve-mlp", "full")
     assert ranking.by_density(mlp) is None
@@ -255,7 +277,7 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     )
     (line,) = lines()
     assert line == [
-        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "no full run yet"),
+        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "no full run yet", "-"),
         *("90.00 ± 0.00 by Adam", record),
     ]
     # another experiment's dense network, of the same kind and more weights
@@ -266,9 +288,11 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     put(tmp_path, "curve-lenet", only=("RigL at 5 %",), density=0.04)
     (line,) = lines()
     assert line == [  # LinBreg has 10 % of the weights
-        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "RigL 90.00 ± 0.00"),
+        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "RigL 90.00 ± 0.00", "-"),
         *(f"95.00 ± 0.00 by {other}", record),
     ]
+    put(tmp_path, "curve-lenet", only=("AdaBreg at 5 %",), density=0.05)
+    assert lines()[0][4] == "level"
     put(tmp_path, "curve-resnet18", only=("LinBreg at 5 %",), density=0.05)
     assert lines()[1][-2:] == [
         "no full run yet",

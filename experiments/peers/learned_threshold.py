@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from experiments.peers.schedule import largest
+
 
 class _Thresholded(keras.layers.Layer):
     """A layer whose kernel passes through a soft threshold that it learns.
@@ -98,13 +100,15 @@ def fix_thresholds(model: keras.Model, density: float) -> keras.Model:
     by_path = {w.path: ops.convert_to_numpy(w) for w in model.weights}
     by_path |= effective
     magnitudes = np.abs(np.concatenate([k.ravel() for k in effective.values()]))
-    total = round(density * magnitudes.size)
-    least = np.sort(magnitudes)[-total]
+    # one at least, as of 0 weights nothing is learned
+    total = max(1, round(density * magnitudes.size))
+    kept = largest(magnitudes, total)
+    bounds = np.cumsum([k.size for k in effective.values()])[:-1]
+    parts = np.split(kept, bounds)
+    for (path, value), part in zip(effective.items(), parts, strict=True):
+        by_path[path] = np.where(part.reshape(value.shape), value, 0)
     for weight in copy.weights:
-        value = by_path[weight.path]
-        if weight.path in effective:
-            value = np.where(np.abs(value) >= least, value, 0)
-        weight.assign(value)
+        weight.assign(by_path[weight.path])
     return copy
 
 

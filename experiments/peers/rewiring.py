@@ -90,8 +90,9 @@ class SET(_Rewiring):
     """Drops the weights closest to 0 and grows others at random.
 
     Every so many steps each kernel drops a share of its positive weights, the
-    smallest, and of its negative ones, the largest, and grows as many entries
-    that were off, from 0 (as RigL's authors do when they compare with it).
+    smallest, and of its negative ones, the largest, what is still 0, and grows
+    as many entries that were off, from 0 (as RigL's authors do when they
+    compare with it).
 
     Reference: Mocanu et al., "Scalable Training of Artificial Neural Networks
     with Adaptive Sparse Connectivity", Nature Communications 9, 2018,
@@ -104,8 +105,9 @@ class SET(_Rewiring):
         rng = self.random(step)
         for kernel in self.masked:
             before, weights = _numpy(kernel)
-            dropped = np.zeros_like(before)
-            for side in (before & (weights > 0), before & (weights <= 0)):
+            # as those are that begin at 0 and get no gradient
+            dropped = before & (weights == 0)
+            for side in (before & (weights > 0), before & (weights < 0)):
                 n = int(self.fraction * np.count_nonzero(side))
                 dropped |= smallest(np.abs(weights), n, side)
             off = np.flatnonzero(~before)

@@ -16,6 +16,13 @@ def _at_best(result: dict[str, Any], key: str) -> float:
     return result["history"][key][result["best_epoch"] - 1]
 
 
+def _validation(result: dict[str, Any]) -> float:
+    """Of the network that was tested."""
+    if "validation" in result:
+        return result["validation"]["accuracy"]
+    return _at_best(result, "val_accuracy")  # in files from before
+
+
 # what a result says, as a share
 QUANTITIES = {
     "density": lambda result: result["test"]["density"],
@@ -23,7 +30,7 @@ QUANTITIES = {
     "val_density": lambda result: _at_best(result, "density"),
     "test_accuracy": lambda result: result["test"]["accuracy"],
     "train_accuracy": lambda result: _at_best(result, "accuracy"),
-    "val_accuracy": lambda result: _at_best(result, "val_accuracy"),
+    "val_accuracy": _validation,
 }
 
 

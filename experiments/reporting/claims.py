@@ -133,8 +133,8 @@ def _adabreg(rows: Rows) -> tuple[str, str]:
 def _momentum(rows: Rows) -> tuple[str, str]:
     lin, momentum = rows[_LIN], rows[_MOMENTUM]
     changes = [
-        beyond_spread(momentum, lin, "val_accuracy"),
-        -beyond_spread(momentum, lin, "density"),
+        sign * (beyond_spread(momentum, lin, quantity) or 0)
+        for sign, quantity in ((1, "val_accuracy"), (-1, "density"))
     ]
     if max(changes) > 0:
         outcome = PARTLY if min(changes) < 0 else REFUTED
@@ -302,6 +302,7 @@ CLAIMS = (
         "Momentum in LinBreg does not improve the performance.",
         (_LIN, _MOMENTUM),
         _momentum,
+        seeds=2,
     ),
     Claim(
         "d",

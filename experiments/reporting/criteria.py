@@ -43,11 +43,19 @@ def leads(one: Row, other: Row) -> list[str]:
     return [what for what, points in ahead.items() if points > EQUAL]
 
 
-def beyond_spread(one: Row, other: Row, quantity: str) -> int:
-    """Sign of a difference, 0 within the seeds' standard deviations."""
-    stds = (row.cell(quantity).std or 0 for row in (one, other))
+def beyond_spread(one: Row, other: Row, quantity: str) -> int | None:
+    """Sign of a difference, 0 within the seeds' standard deviations.
+
+    `None` where a row has one run, and so no spread.
+    """
+    spread = 0.0
+    for row in (one, other):
+        std = row.cell(quantity).std
+        if std is None:
+            return None
+        spread = math.hypot(spread, std)
     difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= math.hypot(*stds):
+    if abs(difference) <= spread:
         return 0
     return 1 if difference > 0 else -1
 
