@@ -11,6 +11,7 @@ import re
 import keras
 import numpy as np
 
+PathLike = str | os.PathLike[str]  # what `check_path` takes
 _LONGEST = 300  # characters of a value that a message repeats
 
 

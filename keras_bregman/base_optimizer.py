@@ -7,11 +7,12 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_bregman import regularizers
 from keras_bregman._checks import (
@@ -95,6 +96,11 @@ class _Member:
     update_frozen: Any
 
 
+LearningRate: TypeAlias = float | LearningRateSchedule | Callable[[], float]
+_Choice = float | regularizers.Regularizer | None
+Choice = _Choice | Mapping[str, _Choice]  # whom to regularize, and how
+
+
 class ProximalOptimizer(keras.optimizers.Optimizer):
     """What the optimizers share: who is regularized how, and the bookkeeping.
 
@@ -105,7 +111,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     _keeps_dual: ClassVar[bool] = True
 
-    def __init__(self, learning_rate, regularizer, **kwargs):
+    def __init__(
+        self, learning_rate: LearningRate, regularizer: Choice, **kwargs: Any
+    ):
         if not callable(learning_rate):
             learning_rate = check_number("learning_rate", learning_rate)
         # of which Keras lets pass what would do nothing, or make all NaN
@@ -470,7 +478,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             and number(self.iterations) > number(self._changed_at)
         )
 
-    def summary(self, print_fn=print) -> None:
+    def summary(self, print_fn: Callable[[str], object] = print) -> None:
         """Prints each variable's path, shape, regularizer and strength.
 
         Args:
@@ -579,7 +587,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        regularizer = self.regularizer
+        regularizer: Any = self.regularizer
         if isinstance(regularizer, Mapping):
             # pairs, as JSON objects need not keep their order
             regularizer = [[k, serialize(v)] for k, v in regularizer.items()]

@@ -18,7 +18,7 @@ import keras
 import numpy as np
 
 from keras_bregman import _runtimes
-from keras_bregman._checks import check, check_choice, check_path
+from keras_bregman._checks import PathLike, check, check_choice, check_path
 from keras_bregman._files import replacing, write_whole
 from keras_bregman._graph import check_graph, structure
 from keras_bregman._inputs import as_inputs, difference, random_inputs
@@ -44,10 +44,10 @@ PRECISIONS = tuple(_TOLERANCES)
 
 def export(
     model: keras.Model,
-    path,
+    path: PathLike,
     format: str = "saved_model",
     precision: str = "float32",
-    samples=None,
+    samples: Any = None,
 ) -> float:
     """Writes a model for inference, and compares what another runtime says.
 
@@ -90,20 +90,20 @@ def export(
             1e-4 in float32, 0.02 in half precision and 0.5 in int8.
         OSError: If the path cannot be written.
     """
-    path = check_path("path", path)
-    _check(model, path, format, precision, samples)
+    target = check_path("path", path)
+    _check(model, target, format, precision, samples)
     if samples is None:
         samples = random_inputs(model)
     samples = as_inputs(model, samples)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
     with _computing(model, format):
         if format == "saved_model":
-            _saved_model(model, path)
+            _saved_model(model, target)
         elif format == "litert":
-            _litert(model, path, precision, samples)
+            _litert(model, target, precision, samples)
         else:
-            _onnx(model, path, samples)
-        return _difference(model, path, format, precision, samples)
+            _onnx(model, target, samples)
+        return _difference(model, target, format, precision, samples)
 
 
 def _check(model, path, format, precision, samples):

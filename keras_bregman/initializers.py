@@ -25,7 +25,7 @@ _VARIANCES = {
 
 
 def sparsify(
-    model,
+    model: keras.layers.Layer,
     density: float | Mapping[str, float],
     method: str = "bernoulli",
     seed: int | None = None,

@@ -32,12 +32,18 @@ ones.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_bregman._checks import check, check_flag, check_number
-from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
+from keras_bregman.base_optimizer import (
+    Choice,
+    LearningRate,
+    ProximalOptimizer,
+    Regularized,
+)
 
 
 class BregmanOptimizer(ProximalOptimizer):
@@ -60,11 +66,17 @@ class BregmanOptimizer(ProximalOptimizer):
         ValueError: As of `LinBreg`.
     """
 
-    def __init__(self, learning_rate, regularizer, delta, **kwargs):
+    def __init__(
+        self,
+        learning_rate: LearningRate,
+        regularizer: Choice,
+        delta: float,
+        **kwargs: Any,
+    ):
         super().__init__(learning_rate, regularizer, **kwargs)
         self.delta = check_number("delta", delta, "(0, inf)")
 
-    def critical_lambda(self, entry: Regularized):
+    def critical_lambda(self, entry: Regularized) -> Any:
         """For each weight of a variable, the lambda from which on it is 0.
 
         Read off the dual variable, |v| for `L1`: at strength lambda those
@@ -187,13 +199,13 @@ class LinBreg(BregmanOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.1,
-        regularizer=None,
-        delta=1.0,
-        momentum=0.0,
-        nesterov=False,
-        name="linbreg",
-        **kwargs,
+        learning_rate: LearningRate = 0.1,
+        regularizer: Choice = None,
+        delta: float = 1.0,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        name: str = "linbreg",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
         self.momentum = check_number("momentum", momentum, "[0, 1)")
@@ -274,14 +286,14 @@ class AdaBreg(BregmanOptimizer):
 
     def __init__(
         self,
-        learning_rate=0.001,
-        regularizer=None,
-        delta=1.0,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-8,
-        name="adabreg",
-        **kwargs,
+        learning_rate: LearningRate = 0.001,
+        regularizer: Choice = None,
+        delta: float = 1.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        name: str = "adabreg",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
@@ -345,7 +357,11 @@ class ProxGD(ProximalOptimizer):
     _keeps_dual = False
 
     def __init__(
-        self, learning_rate=0.1, regularizer=None, name="proxgd", **kwargs
+        self,
+        learning_rate: LearningRate = 0.1,
+        regularizer: Choice = None,
+        name: str = "proxgd",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate, regularizer, name=name, **kwargs)
 

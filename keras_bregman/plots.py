@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check
+from keras_bregman._checks import PathLike, check
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.kernels import kernels
 
@@ -25,7 +25,7 @@ _CONVOLUTIONS = (
 _ON, _OFF = "#D55E00", "#DDDDDD"
 
 
-def draw_density(model: keras.Model, path) -> None:
+def draw_density(model: keras.Model, path: PathLike) -> None:
     """Draws the density of every kernel and of all together, as bars.
 
     Args:
@@ -53,7 +53,7 @@ def draw_density(model: keras.Model, path) -> None:
     write(figure, path)
 
 
-def draw_masks(model: keras.Model, path) -> None:
+def draw_masks(model: keras.Model, path: PathLike) -> None:
     """Draws which entries of every kernel are not 0.
 
     A column for each output unit, a row for each weight that feeds one.
@@ -88,7 +88,9 @@ def draw_masks(model: keras.Model, path) -> None:
     write(figure, path)
 
 
-def draw_filters(model: keras.Model, path, layer: str | None = None) -> None:
+def draw_filters(
+    model: keras.Model, path: PathLike, layer: str | None = None
+) -> None:
     """Draws the filters of a convolution with a 2D kernel, one by one.
 
     Red is positive, blue negative, grey exactly 0; of a filter with several

@@ -15,7 +15,7 @@ from keras_bregman.kernels import kernels
 
 
 def prune(
-    model,
+    model: keras.layers.Layer,
     density: float | Mapping[str, float],
     distribution: str = "global",
 ) -> None:

@@ -71,19 +71,29 @@ class Regularizer:
                 )
         self.lam = check_number("lam", lam)
 
-    def value(self, x, lam=None, layout: Layout | None = None):
+    def value(
+        self, x: Any, lam: Any = None, layout: Layout | None = None
+    ) -> Any:
         """J(x), a scalar."""
         raise NotImplementedError
 
-    def prox(self, x, step=1.0, lam=None, layout: Layout | None = None):
+    def prox(
+        self,
+        x: Any,
+        step: Any = 1.0,
+        lam: Any = None,
+        layout: Layout | None = None,
+    ) -> Any:
         """The proximal operator, argmin_z |z - x|^2 / 2 + step J(z)."""
         raise NotImplementedError
 
-    def project(self, x, v, lam=None, layout: Layout | None = None):
+    def project(
+        self, x: Any, v: Any, lam: Any = None, layout: Layout | None = None
+    ) -> Any:
         """The point of the subdifferential of J at `x` that is nearest `v`."""
         raise NotImplementedError
 
-    def critical(self, x, layout: Layout | None = None):
+    def critical(self, x: Any, layout: Layout | None = None) -> Any:
         """For each entry, the lam at and above which it is 0 in prox_J(x)."""
         raise NotImplementedError
 
@@ -91,7 +101,9 @@ class Regularizer:
         """How many entries of a kernel become 0 together, 1 without groups."""
         return 1
 
-    def subgradient(self, x, lam=None, layout: Layout | None = None):
+    def subgradient(
+        self, x: Any, lam: Any = None, layout: Layout | None = None
+    ) -> Any:
         """The smallest subgradient of J at `x`, its projection of 0."""
         x = check_tensor("x", x)
         return self.project(x, ops.zeros_like(x), lam, layout)
@@ -240,7 +252,7 @@ class GroupLasso(Regularizer):
 
     min_rank = 2
 
-    def __init__(self, lam: float, groups="unit"):
+    def __init__(self, lam: float, groups: str | tuple[int, ...] = "unit"):
         super().__init__(lam)
         if isinstance(groups, str) and groups in _GROUPS:
             self.groups: str | tuple[int, ...] = groups
@@ -328,7 +340,12 @@ class SparseGroupLasso(GroupLasso):
         ValueError: As of `GroupLasso`, and for `alpha` out of range.
     """
 
-    def __init__(self, lam: float, groups="unit", alpha: float = 0.5):
+    def __init__(
+        self,
+        lam: float,
+        groups: str | tuple[int, ...] = "unit",
+        alpha: float = 0.5,
+    ):
         super().__init__(lam, groups)
         self.alpha = check_number("alpha", alpha, "[0, 1]")
 
@@ -381,7 +398,7 @@ class SparseGroupLasso(GroupLasso):
         return {**super().get_config(), "alpha": self.alpha}
 
 
-def get(identifier) -> Regularizer | None:
+def get(identifier: Any) -> Regularizer | None:
     """A regularizer from one, a float (`L1` strength) or None.
 
     Raises:

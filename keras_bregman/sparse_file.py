@@ -37,7 +37,7 @@ import keras
 import numpy as np
 from keras.src.saving.serialization_lib import ObjectSharingScope
 
-from keras_bregman._checks import check, check_path, shown
+from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
 from keras_bregman.kernels import is_told_by_config
 
@@ -55,7 +55,9 @@ _FLOATS = ("float16", "float32", "float64", "bfloat16")
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4029e38}
 
 
-def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
+def save_sparse(
+    model: keras.Model, path: PathLike, values: str | None = None
+) -> None:
     """Writes a model's weights without their zeros.
 
     At 2 % of the weights a file takes 1/35 to 1/40 of the dense ones; it is
@@ -80,7 +82,7 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
     is_known = values is None or (is_name and values == "float16")
     check("values", values, is_known, "None or 'float16'")
     check("model", model, _is_built(model), "a built model")
-    path = check_path("path", path)
+    target = check_path("path", path)
     for layer in model._flatten_layers():
         if hasattr(layer, "set_vocabulary"):
             raise ValueError(
@@ -97,10 +99,12 @@ def save_sparse(model: keras.Model, path, values: str | None = None) -> None:
     start = _START.pack(MAGIC, _VERSION, len(packed))
     content = b"".join([start, packed, *parts])
     content += hashlib.sha256(content).digest()
-    write_whole(path, content)
+    write_whole(target, content)
 
 
-def load_sparse(path, model: keras.Model | None = None) -> keras.Model:
+def load_sparse(
+    path: PathLike, model: keras.Model | None = None
+) -> keras.Model:
     """Reads what `save_sparse` wrote.
 
     Args:
@@ -372,7 +376,10 @@ def _check_range(path, weight, array):
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:
         return
-    if array.size and not (array.min() >= least and array.max() <= most):
+    if not array.size:
+        return
+    # as Python's numbers, which no narrow dtype rounds
+    if array.min().item() < least or array.max().item() > most:
         raise ValueError(
             f"'{path}' does not fit the model: it holds numbers that are too "
             f"large for '{weight.path}', which is of dtype {dtype}. Load it "

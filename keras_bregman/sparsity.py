@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import keras
 import numpy as np
 
 from keras_bregman._checks import check_choice, check_layer
@@ -42,7 +44,7 @@ class Count(NamedTuple):
         return self.dead_units / max(1, self.units)
 
 
-def counted(model, of: str = "kernels") -> list[Kernel]:
+def counted(model: keras.layers.Layer, of: str = "kernels") -> list[Kernel]:
     """What a density is the density of.
 
     Args:
@@ -70,7 +72,7 @@ def counted(model, of: str = "kernels") -> list[Kernel]:
     return found
 
 
-def count(model, of: str = "kernels") -> list[Count]:
+def count(model: keras.layers.Layer, of: str = "kernels") -> list[Count]:
     """Counts the non-zero entries of every kernel of a model.
 
     Args:
@@ -107,12 +109,14 @@ def count(model, of: str = "kernels") -> list[Count]:
     return counts
 
 
-def supports(model, of: str = "kernels") -> dict[str, np.ndarray]:
+def supports(
+    model: keras.layers.Layer, of: str = "kernels"
+) -> dict[str, np.ndarray]:
     """By numbered path, which entries of a kernel are not 0."""
     return {kernel.name: kernel.value != 0 for kernel in counted(model, of)}
 
 
-def density(model, of: str = "kernels") -> float:
+def density(model: keras.layers.Layer, of: str = "kernels") -> float:
     """Share of a model's kernel entries that are not exactly 0, in [0, 1].
 
     The papers' and the report's N_total: kernels of dense, convolution,
@@ -144,7 +148,11 @@ def total(counts: list[Count]) -> Count:
     )
 
 
-def summary(model, print_fn=print, of: str = "kernels") -> None:
+def summary(
+    model: keras.layers.Layer,
+    print_fn: Callable[[str], object] = print,
+    of: str = "kernels",
+) -> None:
     """Prints the density of every kernel of a model and of all together.
 
     Args:

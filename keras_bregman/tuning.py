@@ -23,6 +23,7 @@ except ImportError as error:
 
 from keras_bregman import optimizers
 from keras_bregman._checks import (
+    PathLike,
     check,
     check_choice,
     check_integer,
@@ -302,7 +303,7 @@ def front(tuner: keras_tuner.Tuner) -> list[Point]:
     return best
 
 
-def draw_front(tuner: keras_tuner.Tuner, path) -> None:
+def draw_front(tuner: keras_tuner.Tuner, path: PathLike) -> None:
     """Draws all trials and their front, accuracy over density.
 
     Args:

@@ -417,6 +417,16 @@ class TestLiveView:
         train(model, 1, callbacks=[LiveView(out)])
         assert "weights are NaN" in out.getvalue()
 
+    def test_shows_what_is_regularized_instead(self):
+        out = self.Terminal()
+        model = _started(kb.AdaBreg(0.01, {"hidden/bias": 0.01}))
+        view = LiveView(out, of="regularized")
+        train(model, 2, callbacks=[view])
+        last = out.getvalue().splitlines()[-1]
+        assert "hidden/bias" in last
+        assert f"{kb.density(model, 'regularized'):.2%}" in last
+        assert "out/kernel" not in out.getvalue()
+
     def test_a_line_an_epoch_where_nothing_can_be_redrawn(self):
         out = io.StringIO()
         train(_started(kb.LinBreg(0.05, 0.05)), 3, callbacks=[LiveView(out)])
@@ -432,7 +442,7 @@ class TestLiveView:
         train(model, 2, callbacks=[LiveView(out)])
         first, second = out.getvalue().split("\x1b[3F\x1b[J")
         assert len(first.splitlines()) == len(second.splitlines()) == 3
-        shares = {c.path: f"{c.density:.2%}" for c in kb.sparsity.count(model)}
+        shares = {c.name: f"{c.density:.2%}" for c in kb.sparsity.count(model)}
         for path, share in shares.items():
             (line,) = (ln for ln in second.splitlines() if path in ln)
             assert share in line

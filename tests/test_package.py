@@ -1,14 +1,17 @@
 """What importing the package brings along, and what its files say of it."""
 
+import inspect
 import json
 import pathlib
 import re
 import subprocess
 import sys
+import typing
 
 import pytest
 
 import keras_bregman as kb
+from keras_bregman import plots, tuning
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -61,6 +64,31 @@ def test_what_is_exported_is_there():
         assert sorted(module.__all__) == module.__all__
         for name in module.__all__:
             assert getattr(module, name) is not None
+
+
+@pytest.mark.parametrize(
+    "module",
+    [kb, kb.callbacks, kb.regularizers, kb.optimizers, plots, tuning],
+    ids=lambda module: module.__name__,
+)
+def test_what_is_public_has_types(module):
+    """Which tools that read signatures can evaluate."""
+    exported = getattr(module, "__all__", [])
+    found = [
+        value
+        for name, value in vars(module).items()
+        if not name.startswith("_") and callable(value)
+        if name in exported or value.__module__ == module.__name__
+    ]
+    assert found
+    for thing in found:
+        if inspect.isclass(thing) and issubclass(thing, tuple):
+            continue  # its fields have
+        called = thing.__init__ if inspect.isclass(thing) else thing
+        names = set(inspect.signature(called).parameters) - {"self"}
+        if not inspect.isclass(thing):
+            names.add("return")
+        assert names - set(typing.get_type_hints(called)) == set(), thing
 
 
 def test_citation_names_the_version():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -60,7 +61,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             yield nothing, or what the model does not take.
     """
 
-    def __init__(self, data, batches: int = 20, batch_size: int = 128):
+    def __init__(self, data: Any, batches: int = 20, batch_size: int = 128):
         super().__init__()
         try:
             good = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_bregman._checks import check_integer, check_path
+from keras_bregman._checks import PathLike, check_integer, check_path
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -32,7 +32,7 @@ class SparsityBoard(keras.callbacks.Callback):
         ImportError: If TensorFlow is missing.
     """
 
-    def __init__(self, log_dir, every: int = 1):
+    def __init__(self, log_dir: PathLike, every: int = 1):
         super().__init__()
         self.log_dir = check_path("log_dir", log_dir)
         self.every = check_integer("every", every, 1)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
+from typing import TextIO
 
 import keras
 import numpy as np
 
 from keras_bregman import sparsity
-from keras_bregman._checks import check
+from keras_bregman._checks import check, check_choice
 from keras_bregman._numbers import number
 from keras_bregman._wrappers import regularized
 
@@ -28,22 +29,26 @@ class LiveView(keras.callbacks.Callback):
 
     Args:
         file: Text stream to write to, by default standard output.
+        of: What is counted: `"kernels"`, or `"regularized"`, the variables
+            that the model's optimizers regularize, kernels or not.
 
     Raises:
-        ValueError: If `file` is no stream; when training begins, if the model
-            has no kernel that can be counted.
+        ValueError: For an argument out of range; when training begins, if the
+            model has no kernel that can be counted.
     """
 
-    def __init__(self, file=None):
+    def __init__(self, file: TextIO | None = None, of: str = "kernels"):
         super().__init__()
         good = all(hasattr(file, name) for name in ("write", "isatty", "flush"))
         good |= file is None
         check("file", file, good, "a text stream")
         self.file = file
+        self.of = check_choice("of", of, sparsity.OF)
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
-        if self.model.built:  # raises before an epoch is lost
+        # raises before an epoch is lost; an optimizer is not built yet
+        if self.model.built and self.of == "kernels":
             sparsity.counted(self.model)
         self._drawn = 0
 
@@ -55,7 +60,7 @@ class LiveView(keras.callbacks.Callback):
                 # of a figure for each class, as Keras' progress bar does
                 head += f"  {name} {np.mean(value):.4g}"
         try:
-            counts = sparsity.count(self.model)
+            counts = sparsity.count(self.model, self.of)
         except FloatingPointError:  # said by others, who can do something
             file.write(f"{head}  weights are NaN\n")
             return

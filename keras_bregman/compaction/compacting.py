@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, Literal, overload
 
 import keras
 import numpy as np
@@ -32,12 +32,30 @@ from keras_bregman.compaction.piece import (
 from keras_bregman.compaction.report import CompactionReport, Row, Size
 
 
+@overload
+def compact(
+    model: keras.Model,
+    return_report: Literal[False] = False,
+    samples: Any = None,
+    multiple_of: int = 1,
+) -> keras.Model: ...
+
+
+@overload
+def compact(
+    model: keras.Model,
+    return_report: Literal[True],
+    samples: Any = None,
+    multiple_of: int = 1,
+) -> tuple[keras.Model, CompactionReport]: ...
+
+
 def compact(
     model: keras.Model,
     return_report: bool = False,
-    samples=None,
+    samples: Any = None,
     multiple_of: int = 1,
-):
+) -> keras.Model | tuple[keras.Model, CompactionReport]:
     """A new model without the units, filters and channels that are dead.
 
     A unit is dead if nothing of the input reaches it, all of its weights being
