@@ -22,6 +22,9 @@ DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 SEARCHED_AT = 0.02
 
 
+_NOTHING: Mapping[Any, Any] = types.MappingProxyType({})
+
+
 class Round(NamedTuple):
     """Trials from the best so far.
 
@@ -40,7 +43,8 @@ class Method(NamedTuple):
     Attributes:
         label: Its name in tables.
         fixed: Fields of its recipes.
-        grid: Values of further fields, all combinations of which are tried.
+        grid: Values of further fields, all combinations of which are tried; by
+            default none, what is fixed being a guess or published.
         chosen: The best of those combinations, in the order of `grid`.
         rounds: From there on.
         by_density: What a density asks for beside that, where the method has
@@ -49,10 +53,10 @@ class Method(NamedTuple):
 
     label: str
     fixed: dict[str, Any]
-    grid: dict[str, tuple[Any, ...]]
-    chosen: tuple[Any, ...]
+    grid: Mapping[str, tuple[Any, ...]] = _NOTHING
+    chosen: tuple[Any, ...] = ()
     rounds: tuple[Round, ...] = ()
-    by_density: Mapping[float, dict[str, Any]] = types.MappingProxyType({})
+    by_density: Mapping[float, dict[str, Any]] = _NOTHING
 
     def trials(
         self, base: Recipe, density: float = SEARCHED_AT
@@ -355,7 +359,6 @@ CONVNET_METHODS = (
 
 # The networks of CIFAR-10 learn it by heart, so that all but AdaBreg have
 # weight decay. Settings are published ones and first guesses: no trials.
-_CIFAR_TAUS = (0.05, 0.1, 0.2)
 CIFAR_LINBREG = Method(
     "LinBreg",
     {
@@ -363,24 +366,21 @@ CIFAR_LINBREG = Method(
         "lam": 1.0,
         "ramp": 0.4,
         "warmup": 0.05,
+        "learning_rate": 0.5,
+        "options": {"weight_decay": 1e-3},
     },
-    {"learning_rate": (0.5, 1.0), "options": _LINBREG_DECAYS},
-    (0.5, {"weight_decay": 1e-3}),
 )
+_CIFAR_SGD = {**DECAYED_SGD, "learning_rate": 0.1}
 CIFAR_METHODS = (
     _ADABREG._replace(chosen=(1e-3, 0.25)),
     CIFAR_LINBREG,
     Method(
         "Pruning",
-        {**DECAYED_SGD, "method": "pruning"},
-        {"learning_rate": _CIFAR_TAUS, "steering": _ENDS},
-        (0.1, {"end": 0.5}),
+        {**_CIFAR_SGD, "method": "pruning", "steering": {"end": 0.5}},
     ),
     Method(
         "RigL",
-        {**DECAYED_SGD, "method": "rigl"},
-        {"learning_rate": _CIFAR_TAUS, "steering": _FRACTIONS},
-        (0.1, {"fraction": 0.3}),
+        {**_CIFAR_SGD, "method": "rigl", "steering": {"fraction": 0.3}},
     ),
 )
 
