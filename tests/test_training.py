@@ -166,7 +166,8 @@ class TestEvaluation:
     def test_the_test_split_is_read_once_at_the_end(self, watched):
         _, result, dataset, seen = watched
         *validated, last = [x for x, *_ in seen]
-        assert len(validated) == len(result["history"]["loss"])
+        # after each epoch, and the finished network
+        assert len(validated) == len(result["history"]["loss"]) + 1
         assert all(x is dataset.x_val for x in validated)
         assert last is dataset.x_test
 
