@@ -866,7 +866,10 @@ def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
     assert set(rows().values()) == {"not measured yet"}
     results.save({"suite": []}, tmp_path / "bench" / "coverage.json")
     assert rows()["Lines that these run"] == "not measured yet"
-    tests = {"passed": 1200, "failed": 0, "skipped": 3, "seconds": 90.0}
+    tests = {
+        "backend": "torch",
+        **{"passed": 1200, "failed": 0, "skipped": 3, "seconds": 90.0},
+    }
     found = {
         "suite": {"suite": [tests, tests]},
         "quick": {"suite": [{**tests, "failed": 2}]},
@@ -898,7 +901,7 @@ def test_what_is_asked_is_told_beside_what_was_measured(tmp_path):
     assert rows() == {
         "Tests, every backend": "2,400 in 3.0 min",
         "Tests, `make test`": "1,200 in 1.5 min, 2 failed",
-        "Lines that these run": "97.6 %",
+        "Lines that these run": "97.6 %, on torch",
         "Faults noticed": "98 % (39 of 40, of 500 possible)",
         "Wrong calls": "4 in 1,100 calls, 30 min",
         "Import, on tensorflow": "not measured yet",

@@ -58,7 +58,8 @@ def _tests(result):
 def _coverage(result):
     if "coverage" not in result:  # a test has failed
         return "not measured yet"
-    return f"{result['coverage']['percent']:.1f} %"
+    backends = ", ".join(row["backend"] for row in result["suite"])
+    return f"{result['coverage']['percent']:.1f} %, on {backends}"
 
 
 def _mutation(result):
