@@ -110,7 +110,7 @@ def train(
     saver.restore_best(model)
     model = recipe.finished(model)
     # once more, as a peer's last cut came behind the history's
-    chosen_by = probes.evaluate(model, dataset.x_val, dataset.y_val)
+    validation = probes.evaluate(model, dataset.x_val, dataset.y_val)
     test = probes.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}
@@ -124,8 +124,8 @@ def train(
         "seed": seed,
         "best_epoch": saver.best_epoch,
         "validation": {
-            "loss": finite(chosen_by["loss"]),
-            "accuracy": chosen_by["accuracy"],
+            "loss": finite(validation["loss"]),
+            "accuracy": validation["accuracy"],
         },
         "test": {
             "loss": finite(test["loss"]),

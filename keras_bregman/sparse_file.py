@@ -368,11 +368,13 @@ def _kind(dtype):
 def _check_range(path, weight, array):
     """Raises for finite numbers that a weight's dtype cannot hold."""
     dtype = keras.backend.standardize_dtype(weight.dtype)
+    if str(array.dtype) == dtype:
+        return
     if dtype in _FLOATS:
         most = _LARGEST.get(dtype, math.inf)
         least = -most
         array = array[np.isfinite(array)]
-    elif dtype in _DTYPES and dtype != "bool":
+    elif dtype in _DTYPES:
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:
         return

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from experiments.peers.schedule import largest
+from experiments.peers.schedule import largest_of_all
 
 
 class _Thresholded(keras.layers.Layer):
@@ -99,14 +99,12 @@ def fix_thresholds(model: keras.Model, density: float) -> keras.Model:
     effective = _effective(model)
     by_path = {w.path: ops.convert_to_numpy(w) for w in model.weights}
     by_path |= effective
-    magnitudes = np.abs(np.concatenate([k.ravel() for k in effective.values()]))
+    size = sum(value.size for value in effective.values())
     # one at least, as of 0 weights nothing is learned
-    total = max(1, round(density * magnitudes.size))
-    kept = largest(magnitudes, total)
-    bounds = np.cumsum([k.size for k in effective.values()])[:-1]
-    parts = np.split(kept, bounds)
-    for (path, value), part in zip(effective.items(), parts, strict=True):
-        by_path[path] = np.where(part.reshape(value.shape), value, 0)
+    total = max(1, round(density * size))
+    kept = largest_of_all(list(effective.values()), total)
+    for (path, value), part in zip(effective.items(), kept, strict=True):
+        by_path[path] = np.where(part, value, 0)
     for weight in copy.weights:
         weight.assign(by_path[weight.path])
     return copy

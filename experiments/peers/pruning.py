@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from experiments.peers import INTERVAL
-from experiments.peers.schedule import MaskSchedule, largest
+from experiments.peers.schedule import MaskSchedule, largest, largest_of_all
 from keras_bregman._checks import check
 from keras_bregman.allocation import allocate
 
@@ -70,21 +70,17 @@ class MagnitudePruning(MaskSchedule):
 
     def remask(self, step):
         total = round(self.wanted(step) * self.size)
-        weights = [
-            np.abs(ops.convert_to_numpy(k.variable)) for k in self.masked
-        ]
+        weights = [ops.convert_to_numpy(k.variable) for k in self.masked]
         held = [int(ops.convert_to_numpy(k.mask).sum()) for k in self.masked]
         if sum(held) <= total:
             return
         if self.distribution == "global":
-            ranked = np.concatenate([w.ravel() for w in weights])
-            bounds = np.cumsum([w.size for w in weights])[:-1]
-            parts = np.split(largest(ranked, total), bounds)
+            parts = largest_of_all(weights, total)
         else:
             shares = allocate([w.shape for w in weights], total, "uniform")
             parts = [
-                largest(w.ravel(), min(n, have))
+                largest(np.abs(w).ravel(), min(n, have)).reshape(w.shape)
                 for w, n, have in zip(weights, shares, held, strict=True)
             ]
         for kernel, part in zip(self.masked, parts, strict=True):
-            kernel.remask(part.reshape(kernel.variable.shape))
+            kernel.remask(part)

@@ -48,14 +48,11 @@ def beyond_spread(one: Row, other: Row, quantity: str) -> int | None:
 
     `None` where a row has one run, and so no spread.
     """
-    spread = 0.0
-    for row in (one, other):
-        std = row.cell(quantity).std
-        if std is None:
-            return None
-        spread = math.hypot(spread, std)
+    this, that = one.cell(quantity).std, other.cell(quantity).std
+    if this is None or that is None:
+        return None
     difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= spread:
+    if abs(difference) <= math.hypot(this, that):
         return 0
     return 1 if difference > 0 else -1
 
