@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     "AdaBreg": RED,
     "LinBreg": BLUE,
+    "LinBreg momentum": "#003B66",
     "Pruning": GREEN,
     "RigL": PURPLE,
     "SET": "#56B4E9",
