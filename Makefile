@@ -37,9 +37,9 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
-core_tests := $(patsubst %,tests/test_%.py,beside callbacks compaction cost \
-	golden initializers keras_features kernels optimizers pruning regularizers \
-	sparse_file sparsity target_density)
+core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost golden \
+	hazards keras_features kernels optimizers pruning regularizers sparse_file \
+	sparse_start sparsity target_density)
 names := $(subst $(comma),-,$(extras))
 test_ready := $(VENV)/.ready-test-$(names)
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install -q \

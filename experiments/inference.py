@@ -143,7 +143,11 @@ def measure(
             if key not in calls:
                 path = pathlib.Path(folder, str(len(calls)), form.file)
                 found = kb.export(
-                    model, path, form.name, form.precision, images
+                    model,
+                    path,
+                    form.name,
+                    precision=form.precision,
+                    samples=images,
                 )
                 raw, zipped = _sizes(path)
                 sizes[key] = {

@@ -113,7 +113,7 @@ def _hypermodel(search):
     return tuning.SparseHyperModel(
         lambda hp: getattr(models, search.model)(inputs, width=search.width),
         search.optimizer,
-        search.density,
+        density=search.density,
         # asked for a density, `TargetDensity` finds it
         lam=None if search.density else _STRENGTHS[search.optimizer],
         delta=_DELTAS,

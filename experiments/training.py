@@ -130,7 +130,7 @@ def train(
         "test": {
             "loss": finite(test["loss"]),
             "accuracy": test["accuracy"],
-            "density": kb.density(model, of),
+            "density": kb.density(model, of=of),
         },
         "history": {
             name: [finite(value) for value in values]

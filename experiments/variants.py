@@ -32,12 +32,12 @@ class _Variant(BregmanOptimizer):
         self.coupled_decay = coupled_decay
         self._leak_now = leak
 
-    def _move(self, theta, direction, learning_rate, shrink, *dual):
+    def move(self, theta, direction, learning_rate, shrink, *dual):
         if shrink is not None and self._leak_now:
             (v,) = dual
             v = theta / self.delta + shrink.project(theta, v)
             direction = direction + self._leak_now * v
-        return super()._move(theta, direction, learning_rate, shrink, *dual)
+        return super().move(theta, direction, learning_rate, shrink, *dual)
 
     def _make_update(self, shrink, frozen):
         full = super()._make_update(shrink, frozen)

@@ -27,7 +27,7 @@ _CUT = 2**17
 _RECORDINGS = 256
 
 
-class Piece(NamedTuple):
+class Slice(NamedTuple):
     """Part of a vector: entries of a variable, counted as if it were flat.
 
     Attributes:
@@ -146,7 +146,7 @@ def _is_plain(tensor):
     return type(tensor) in (torch.Tensor, torch.nn.Parameter)
 
 
-def vectors(variables, kinds) -> list[list[Piece]]:
+def vectors(variables, kinds) -> list[list[Slice]]:
     """The vectors that variables are joined to or cut into, where that pays.
 
     Args:
@@ -159,7 +159,7 @@ def vectors(variables, kinds) -> list[list[Piece]]:
     """
     if keras.config.backend() != "torch":
         return []
-    found: list[list[Piece]] = []
+    found: list[list[Slice]] = []
     latest: dict = {}  # the present vector, and what it has room for
     for index, (variable, kind) in enumerate(
         zip(variables, kinds, strict=True)
@@ -176,18 +176,18 @@ def vectors(variables, kinds) -> list[list[Piece]]:
             if size > room:
                 vector, room = [], most
                 found.append(vector)
-            vector.append(Piece(index, 0, size))
+            vector.append(Slice(index, 0, size))
             latest[kind, tensor.device] = vector, room - size
         elif on_cpu:
             length = math.ceil(size / math.ceil(size / _CUT))
             found += (
-                [Piece(index, start, min(start + length, size))]
+                [Slice(index, start, min(start + length, size))]
                 for start in range(0, size, length)
             )
     return found
 
 
-def cut(tensor, piece: Piece):
+def cut(tensor, piece: Slice):
     """A piece of a torch tensor: writing to it writes to the tensor."""
     flat, size = tensor.detach().view(-1), piece.stop - piece.start
     return flat if len(flat) == size else flat.narrow(0, piece.start, size)
@@ -227,13 +227,3 @@ def spread(vector, parts) -> None:
     else:
         sizes = [len(part) for part in parts]
         torch._foreach_copy_(parts, vector.split(sizes))
-
-
-def clip(x, bound):
-    """`x` between -bound and bound, tensors of one dtype."""
-    if keras.config.backend() == "torch":
-        import torch
-
-        # a third of the time of `torch.clip`; Keras' make float64 float32
-        return torch.maximum(torch.minimum(x, bound), -bound)
-    return keras.ops.clip(x, -bound, bound)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_bregman._checks import check
+from keras_bregman._keras import graph_of, has_nodes, nodes_of
 
 
 class Call(NamedTuple):
@@ -35,7 +36,7 @@ def is_graph(model) -> bool:
     if not isinstance(model, keras.Model) or not model.built:
         return False
     own = not type(model).call.__module__.startswith("keras.")
-    return not own and hasattr(graph_of(model), "_nodes_by_depth")
+    return not own and has_nodes(graph_of(model))
 
 
 def check_graph(model) -> None:
@@ -49,25 +50,11 @@ def check_graph(model) -> None:
     )
 
 
-def graph_of(model):
-    """The functional model that holds the graph of a Sequential one."""
-    return getattr(model, "_functional", model)
-
-
 def structure(model: keras.Model):
     """How a functional or Sequential model's inputs are nested."""
     if isinstance(model, keras.Sequential):
         return model.inputs[0]
     return model.input
-
-
-def nodes_of(graph):
-    """Every call of a layer in a functional model, from the inputs on."""
-    return [
-        node
-        for depth in sorted(graph._nodes_by_depth, reverse=True)
-        for node in graph._nodes_by_depth[depth]
-    ]
 
 
 def layers_of(

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
+from keras_bregman._keras import sublayers
+
 
 def states_of(layer) -> list[keras.Variable]:
     """What a stateful recurrent layer remembers; Keras lists it nowhere."""
@@ -17,14 +19,9 @@ def states_of(layer) -> list[keras.Variable]:
     return [state for state in states if isinstance(state, keras.Variable)]
 
 
-def seeds_of(layer) -> list[keras.Variable]:
-    """The states of a layer's own generators of random numbers."""
-    return [generator.state for generator in layer._seed_generators]
-
-
 def remembered(model) -> list[keras.Variable]:
     """What a call may change; in training mode a kernel too, if normalized."""
-    layers = model._flatten_layers()
+    layers = sublayers(model)
     states = [state for layer in layers for state in states_of(layer)]
     return [*model.non_trainable_variables, *states]
 

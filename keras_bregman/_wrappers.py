@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 
 from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
@@ -25,7 +27,9 @@ def regularized(model) -> list[Regularized]:
     """
     names = names_of(model)
     return [
-        entry._replace(name=names.get(id(entry.variable), entry.name))
+        dataclasses.replace(
+            entry, name=names.get(id(entry.variable), entry.name)
+        )
         for optimizer in inner_optimizers(getattr(model, "optimizer", None))
         if isinstance(optimizer, ProximalOptimizer) and optimizer.built
         for entry in optimizer.regularized()

@@ -1,11 +1,19 @@
-"""How many weights each kernel may keep."""
+"""How many weights each kernel may keep, and which are the largest."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from keras_bregman._checks import check_choice
+import keras
+import numpy as np
+
+from keras_bregman._checks import (
+    check_choice,
+    check_expression,
+    check_number,
+)
+from keras_bregman.kernels import Kernel, first_matching
 
 DISTRIBUTIONS = ("uniform", "erdos-renyi")
 
@@ -56,3 +64,78 @@ def allocate(
         size if i in full else min(size, max(1, round(factor * wanted[i])))
         for i, size in enumerate(sizes)
     ]
+
+
+def largest(
+    arrays: Sequence[np.ndarray], total: int, distribution: str = "global"
+) -> list[np.ndarray]:
+    """Where the entries of largest magnitude are, of equal ones some.
+
+    Args:
+        arrays: The kernels' values.
+        total: How many entries, 1 or greater.
+        distribution: `"global"`, those of all arrays together; or as of
+            `allocate`, those of each.
+
+    Returns:
+        For each array a mask of its shape.
+    """
+    if distribution != "global":
+        shares = allocate([a.shape for a in arrays], total, distribution)
+        pairs = zip(arrays, shares, strict=True)
+        return [_largest(a.ravel(), n).reshape(a.shape) for a, n in pairs]
+    flat = [array.ravel() for array in arrays]
+    bounds = np.cumsum([array.size for array in arrays])[:-1]
+    parts = np.split(_largest(np.concatenate(flat), total), bounds)
+    return [p.reshape(a.shape) for p, a in zip(parts, arrays, strict=True)]
+
+
+def _largest(values, n):
+    mask = np.zeros(values.size, bool)
+    mask[np.argpartition(-np.abs(values), min(n, values.size) - 1)[:n]] = True
+    return mask
+
+
+def densities(
+    density: float | Mapping[str, float], found: Sequence[Kernel]
+) -> list[tuple[Kernel, float]]:
+    """Pairs of a kernel that is trained and the share that stays of it.
+
+    Args:
+        density: A share for all, or a dict from regular expressions to shares.
+        found: A model's kernels.
+
+    Raises:
+        ValueError: For a share out of range, an expression that takes no
+            kernel which is trained, or a kernel of integers.
+    """
+    given = density if isinstance(density, Mapping) else {"": density}
+    by_expression = {
+        check_expression("density", expression): check_number(
+            "density", share, "(0, 1]"
+        )
+        for expression, share in given.items()
+    }
+    chosen, taken = [], set()
+    matching = first_matching(by_expression, [k.path for k in found])
+    for kernel, expression in zip(found, matching, strict=True):
+        if expression is None:
+            continue
+        dtype = keras.backend.standardize_dtype(kernel.variable.dtype)
+        if "float" not in dtype:
+            raise ValueError(
+                f"`model` has a kernel of integers, '{kernel.path}' of "
+                f"{dtype}, as `quantize` makes them. Train sparse first, and "
+                "quantize what is trained."
+            )
+        if kernel.variable.trainable:
+            chosen.append((kernel, by_expression[expression]))
+            taken.add(expression)
+    for expression in by_expression:
+        if expression not in taken:
+            trained = [k.path for k in found if k.variable.trainable]
+            raise ValueError(
+                "`density` has an expression that takes no kernel which is "
+                f"trained: {expression!r}. Those that are trained are {trained}"
+            )
+    return chosen

@@ -8,7 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import keras
 from keras import ops
@@ -22,6 +22,7 @@ from keras_bregman._checks import (
     check_number,
     shown,
 )
+from keras_bregman._finite import check_finite
 from keras_bregman._fusion import (
     cut,
     densify,
@@ -31,7 +32,7 @@ from keras_bregman._fusion import (
     spread,
     vectors,
 )
-from keras_bregman._numbers import first_not_finite, number
+from keras_bregman._scalars import to_float
 from keras_bregman._table import table
 from keras_bregman._warning import warn
 from keras_bregman.choice import Shrink, choose
@@ -48,12 +49,14 @@ _INTERVALS = {
 NOT_BEGUN = -1.0
 
 
-class Regularized(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regularized:
     """A variable that an optimizer regularizes, and what belongs to it.
 
     Attributes:
         name: The variable's path, numbered where paths repeat.
         variable: The variable.
+        optimizer: The optimizer.
         shrink: Its regularizer and layout.
         lam: The variable that holds its present strength.
         state: Its slots, the dual variable first if there is one.
@@ -61,6 +64,7 @@ class Regularized(NamedTuple):
 
     name: str
     variable: keras.Variable
+    optimizer: Any
     shrink: Shrink
     lam: keras.Variable
     state: list[keras.Variable]
@@ -70,6 +74,11 @@ class Regularized(NamedTuple):
         """The dual variable; ProxGD has none."""
         return self.state[0] if self.state else None
 
+    @property
+    def given_lam(self) -> float:
+        """The regularizer's own strength, with which training began."""
+        return self.shrink.regularizer.lam
+
     def present(self, dtype) -> Shrink:
         """The shrinkage at the present strength."""
         return dataclasses.replace(self.shrink, lam=ops.cast(self.lam, dtype))
@@ -77,20 +86,18 @@ class Regularized(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Member:
-    """What an optimizer keeps for one variable, regularized or not.
+    """What an optimizer keeps for one variable.
 
     Attributes:
         path: The variable's path.
-        shrink: Its regularizer and layout, if it has one.
-        lam: The variable that holds its present strength, if it has one.
+        entry: What it keeps if it regularizes the variable.
         state: Its slots, the dual variable first if there is one.
         update: The step as a function of tensors, see `_make_update`.
         update_frozen: The same while the support is frozen.
     """
 
     path: str
-    shrink: Shrink | None
-    lam: keras.Variable | None
+    entry: Regularized | None
     state: list[keras.Variable]
     update: Any
     update_frozen: Any
@@ -104,12 +111,15 @@ Choice = _Choice | Mapping[str, _Choice]  # whom to regularize, and how
 class ProximalOptimizer(keras.optimizers.Optimizer):
     """What the optimizers share: who is regularized how, and the bookkeeping.
 
-    A subclass names its slots and gives `_direction` and `_move`, which map
-    tensors to tensors entry by entry: variables that move alike may come joined
-    to one vector.
+    A subclass names its slots by `slot_names` and gives `direction` and `move`,
+    which map tensors to tensors entry by entry: variables that move alike may
+    come joined to one vector.
+
+    Attributes:
+        keeps_dual: Whether regularized variables have a dual variable.
     """
 
-    _keeps_dual: ClassVar[bool] = True
+    keeps_dual: ClassVar[bool] = True
 
     def __init__(
         self, learning_rate: LearningRate, regularizer: Choice, **kwargs: Any
@@ -136,16 +146,49 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
-    def _slot_names(self) -> tuple[str, ...]:
-        """Names of the slots that `_direction` keeps for every variable."""
+    def slot_names(self) -> tuple[str, ...]:
+        """Names of the slots that `direction` keeps for every variable."""
         return ()
 
-    def _direction(self, gradient, learning_rate, step, *slots):
-        """What the method wants to subtract, and its slots' new values."""
+    def direction(
+        self, gradient: Any, learning_rate: Any, step: Any, *slots: Any
+    ) -> tuple[Any, list[Any]]:
+        """What the method wants to subtract, learning rate included.
+
+        Args:
+            gradient: Of one variable, or of several in one vector.
+            learning_rate: tau, a scalar tensor.
+            step: Number of this step, from 1 on, a scalar tensor.
+            *slots: Those of `slot_names`, like the gradient.
+
+        Returns:
+            The direction, like the gradient, and a list of the slots' new
+            values. All are in the dtype of the slots, float32 at least.
+        """
         raise NotImplementedError
 
-    def _move(self, theta, direction, learning_rate, shrink, *dual):
-        """The new weights and, in a list, the new dual variable if any."""
+    def move(
+        self,
+        theta: Any,
+        direction: Any,
+        learning_rate: Any,
+        shrink: Shrink | None,
+        *dual: Any,
+    ) -> tuple[Any, list[Any]]:
+        """The step itself.
+
+        Args:
+            theta: The weights, in the dtype of the slots.
+            direction: What `direction` said.
+            learning_rate: tau, a scalar tensor.
+            shrink: `prox` and `project` at the present strength; `None` for
+                what is not regularized.
+            *dual: The dual variable, if the class keeps one and the weights
+                are regularized.
+
+        Returns:
+            The new weights, and the new dual variable in a list.
+        """
         raise NotImplementedError
 
     def build(self, variables):
@@ -179,21 +222,18 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         )
         members = []
         made: dict[Shrink | None, Any] = {}  # kernels alike share one
-        for variable, path, shrink in zip(
-            variables, paths, shrinks, strict=True
+        for variable, path, name, shrink in zip(
+            variables, paths, numbered(paths), shrinks, strict=True
         ):
-            names = self._slot_names()
-            lam = None
-            if shrink is not None:
-                lam = self.add_variable(
-                    shape=(),
-                    initializer=_Exactly(shrink.regularizer.lam),
-                    dtype=_state_dtype(variable),
-                    name=f"{path.replace('/', '_')}_lambda",
-                )
-                if self._keeps_dual:
-                    names = ("dual", *names)
-            state = [self._add_slot(variable, name) for name in names]
+            slots, entry = self.slot_names(), None
+            if shrink is None:
+                state = [self._add_slot(variable, slot) for slot in slots]
+            else:
+                lam = self._add_lambda(variable, shrink.regularizer.lam)
+                if self.keeps_dual:
+                    slots = ("dual", *slots)
+                state = [self._add_slot(variable, slot) for slot in slots]
+                entry = Regularized(name, variable, self, shrink, lam, state)
             if shrink not in made:
                 update = fuse(
                     self._make_update(shrink, False), shrink is not None
@@ -203,12 +243,20 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
                     if shrink is None
                     else (update, fuse(self._make_update(shrink, True)))
                 )
-            members.append(_Member(path, shrink, lam, state, *made[shrink]))
+            members.append(_Member(path, entry, state, *made[shrink]))
         self._members = members
         kinds = list(map(_kind, variables, shrinks))
         if type(self).update_step is not ProximalOptimizer.update_step:
             kinds = [None] * len(kinds)  # somebody's own takes one at a time
         self._vectors = vectors(variables, kinds)
+
+    def _add_lambda(self, variable, lam):
+        return self.add_variable(
+            shape=(),
+            initializer=_Exactly(lam),
+            dtype=_state_dtype(variable),
+            name=f"{path_of(variable).replace('/', '_')}_lambda",
+        )
 
     def _add_slot(self, variable, name):
         dtype = _state_dtype(variable)
@@ -245,14 +293,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             # a NaN or infinite gradient shows in the weights, as with Keras'
             # optimizers; left in a slot it would outlive the weights' repair
             state = [_finite(s) for s in state]
-            dual = state[: len(state) - len(self._slot_names())]
-            direction, slots = self._direction(
+            dual = state[: len(state) - len(self.slot_names())]
+            direction, slots = self.direction(
                 gradient, learning_rate, step + 1, *state[len(dual) :]
             )
             if frozen:
                 off = ops.equal(theta, 0)
                 direction = ops.where(off, 0.0, direction)
-            moved_to, moved = self._move(
+            moved_to, moved = self.move(
                 theta, direction, learning_rate, now, *dual
             )
             if frozen:
@@ -297,7 +345,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def _is_regularized(self, variable):
         index = self._trainable_variables_indices.get(self._var_key(variable))
-        return index is not None and self._members[index].shrink is not None
+        return index is not None and self._members[index].entry is not None
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         if keras.config.backend() == "torch":
@@ -339,8 +387,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def update_step(self, gradient, variable, learning_rate):
         member = self._members[self._get_variable_index(variable)]
         inputs = [variable, gradient, learning_rate, self.iterations]
-        if member.lam is not None:
-            inputs.append(member.lam)
+        if member.entry is not None:
+            inputs.append(member.entry.lam)
         theta, *new_slots = self._step_of(member)(
             *map(_value, (*inputs, *member.state))
         )
@@ -363,7 +411,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             [cut(slot.value, p) for slot, p in zip(each, pieces, strict=True)]
             for each in zip(*(o.state for o in owners), strict=True)
         ]
-        lams = [o.lam.value for o in owners if o.lam is not None]
+        lams = [o.entry.lam.value for o in owners if o.entry is not None]
         theta, *new_slots = self._step_of(owners[0])(
             join(weights),
             join(gradients),
@@ -400,16 +448,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             ValueError: If the optimizer is not built.
         """
         self._check_built()
-        return [
-            Regularized(name, variable, m.shrink, m.lam, m.state)
-            for name, variable, m in zip(
-                numbered(m.path for m in self._members),
-                self._trainable_variables,
-                self._members,
-                strict=True,
-            )
-            if m.shrink is not None and m.lam is not None
-        ]
+        return [m.entry for m in self._members if m.entry is not None]
 
     def set_lambda(self, lam: float, expression: str = "") -> None:
         """Sets the strength of the regularized variables.
@@ -447,12 +486,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def freeze_support(self, frozen: bool = True) -> None:
         """Holds the regularized weights that are 0 at 0, and lets none go.
 
-        While the support is frozen the weights on it move by plain SGD or
-        Adam, without any shrinkage, and may change sign; the dual variables of
-        the others wait, and `clipnorm` and `global_clipnorm` do not count
-        them. It is not a variable, as a step that could do either would cost
-        more: a step that was compiled before has to be made anew, by
-        `model.make_train_function(force=True)`, or `fit` warns when it ends.
+        For a loop of one's own, and before a model is compiled; for `fit` call
+        `keras_bregman.freeze_support` with the model. While the support is
+        frozen the weights on it move by plain SGD or Adam, without any
+        shrinkage, and may change sign; the dual variables of the others wait,
+        and `clipnorm` and `global_clipnorm` do not count them. It is not a
+        variable, as a step that could do either would cost more: a step that
+        was compiled before has to be made anew, or `fit` warns when it ends.
         It is saved with the model.
 
         Args:
@@ -475,7 +515,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         return (
             self._frozen_in_step is not None
             and self._frozen_in_step != self._frozen
-            and number(self.iterations) > number(self._changed_at)
+            and to_float(self.iterations) > to_float(self._changed_at)
         )
 
     def summary(self, print_fn: Callable[[str], object] = print) -> None:
@@ -492,15 +532,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         for variable, member in zip(
             self._trainable_variables, self._members, strict=True
         ):
-            shrink, lam = member.shrink, member.lam
-            rows.append(
-                (
-                    member.path,
-                    tuple(variable.shape),
-                    *(shrink.describe() if shrink else ("-", "-")),
-                    "-" if lam is None else f"{number(lam):g}",
-                )
-            )
+            said = "-", "-", "-"
+            if (entry := member.entry) is not None:
+                said = *entry.shrink.describe(), f"{to_float(entry.lam):g}"
+            rows.append((member.path, tuple(variable.shape), *said))
         print_fn(
             table(
                 ("variable", "shape", "regularizer", "groups", "lambda"), rows
@@ -531,7 +566,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             self._members,
             strict=True,
         ):
-            if member.shrink is not None and average is not None:
+            if member.entry is not None and average is not None:
                 value = ops.convert_to_tensor(average)
                 average.assign(ops.where(ops.equal(variable, 0), 0.0, value))
 
@@ -559,9 +594,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         check_finite(var_list)
         if self.step_is_stale:
             warn(
-                f"`freeze_support({self._frozen})` was called when the step "
-                "was compiled, and this training has gone on without it. Call "
-                "`model.make_train_function(force=True)` behind it."
+                f"`optimizer.freeze_support({self._frozen})` was called when "
+                "the step was compiled, and this training has gone on without "
+                "it. Call `keras_bregman.freeze_support` instead, with the "
+                "model."
             )
 
     def load_own_variables(self, store):
@@ -570,20 +606,17 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             return
         # Keras matches state by position alone, so that another optimizer's
         # may end up here; the dual heals itself, these cannot
-        if not 0 <= number(self.initial_density) <= 1:
+        if not 0 <= to_float(self.initial_density) <= 1:
             self.initial_density.assign(NOT_BEGUN)
-        for member in self._members:
-            shrink, lam = member.shrink, member.lam
-            if shrink is None or lam is None:
-                continue
-            if not 0 <= number(lam) < math.inf:
+        for entry in self.regularized():
+            if not 0 <= to_float(entry.lam) < math.inf:
                 warnings.warn(
                     f"The state loaded into {type(self).__name__} holds "
-                    f"lambda={number(lam):g}: it comes from another optimizer. "
-                    f"lambda is set back to {shrink.regularizer.lam:g}.",
+                    f"lambda={to_float(entry.lam):g}: it comes from another "
+                    f"optimizer. lambda is set back to {entry.given_lam:g}.",
                     stacklevel=2,
                 )
-                lam.assign(shrink.regularizer.lam)
+                entry.lam.assign(entry.given_lam)
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
@@ -647,23 +680,6 @@ def _healed(average, variable):
     """A moving average, begun anew where a step has made it NaN or infinite."""
     average, variable = map(ops.convert_to_tensor, (average, variable))
     return ops.where(ops.isfinite(average), average, variable)
-
-
-def check_finite(variables) -> None:
-    """Raises FloatingPointError, naming the first variable not finite.
-
-    Args:
-        variables: A list of `keras.Variable`s.
-    """
-    variable = first_not_finite(variables)
-    if variable is not None:
-        raise FloatingPointError(
-            f"'{path_of(variable)}' holds NaN or infinite weights, from a loss "
-            "or gradient that was not finite. Check the data for NaN, lower "
-            "`learning_rate` or set `global_clipnorm`; then load finite "
-            "weights and go on: the optimizer's state heals itself at the next "
-            "step."
-        )
 
 
 def _kind(variable, shrink):

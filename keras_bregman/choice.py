@@ -5,12 +5,17 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from keras_bregman._warning import warn
-from keras_bregman.kernels import Layout, is_kernel, layout_of, path_of
+from keras_bregman.kernels import (
+    Layout,
+    first_matching,
+    is_kernel,
+    layout_of,
+    path_of,
+)
 from keras_bregman.regularizers import Regularizer
 
 # what Keras' layers have beside kernels that may have several axes
@@ -77,20 +82,16 @@ def choose(regularizer, variables):
     if not isinstance(regularizer, Mapping):
         kernels = [is_kernel(path) for path in paths]
         if regularizer is not None and paths and not any(kernels):
-            warnings.warn(
+            warn(
                 f"`regularizer` {regularizer!r} takes variables whose path "
                 "ends in kernel, and there is none: nothing will be sparse. "
                 "Name others by regular expressions, as {'lora_kernel': 1.0}. "
-                f"The paths are {paths}",
-                stacklevel=4,
+                f"The paths are {paths}"
             )
         elif regularizer is not None:
             _warn_of_others(regularizer, variables)
         return [regularizer if it_is else None for it_is in kernels]
-    taken = [
-        next((e for e in regularizer if re.search(e, path)), None)
-        for path in paths
-    ]
+    taken = first_matching(regularizer, paths)
     # from HDF5 Keras builds optimizers without variables, before it loads
     for expression in regularizer if paths else ():
         if expression not in taken:

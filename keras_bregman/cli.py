@@ -168,7 +168,10 @@ def _density(options):
 def _compact(options):
     samples = _samples(options)
     small, report = kb.compact(
-        _load(options.file), True, samples, options.multiple_of
+        _load(options.file),
+        return_report=True,
+        samples=samples,
+        multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
     if options.out.suffix == ".keras":
@@ -186,7 +189,11 @@ def _export(options):
     kind = _FORMATS.get(options.out.suffix, "saved_model")
     samples = _samples(options)
     difference = kb.export(
-        _load(options.file), options.out, kind, options.precision, samples
+        _load(options.file),
+        options.out,
+        kind,
+        precision=options.precision,
+        samples=samples,
     )
     print(
         f"{options.out}: {kind}, {_size(options.out):,} bytes; its outputs "

@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_bregman._checks import check_flag
 from keras_bregman._graph import Call, check_graph, is_graph, layers_of
+from keras_bregman._keras import sublayers
 from keras_bregman.kernels import (
     ATTENTION,
     TRANSPOSED_LAYERS,
@@ -22,7 +23,7 @@ from keras_bregman.kernels import (
 )
 
 
-def flops(model: keras.Model, zeros: bool = True) -> int:
+def flops(model: keras.Model, *, zeros: bool = True) -> int:
     """Multiplications and additions by kernels for one example.
 
     Two a kernel entry and position where the kernel is used: of an image, a
@@ -89,8 +90,7 @@ def _multiplications(layer, inputs, output, zeros):
     if isinstance(layer, keras.layers.SpectralNormalization):
         return _multiplications(layer.layer, inputs, output, zeros)
     owners = {
-        id(getattr(part, "_kernel", None)): part
-        for part in layer._flatten_layers()
+        id(getattr(part, "_kernel", None)): part for part in sublayers(layer)
     }
     return sum(
         _positions(layer, weight, inputs, output)

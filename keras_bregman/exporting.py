@@ -19,9 +19,10 @@ import numpy as np
 
 from keras_bregman import _runtimes
 from keras_bregman._checks import PathLike, check, check_choice, check_path
+from keras_bregman._comparing import as_inputs, difference, random_inputs
 from keras_bregman._files import replacing, write_whole
 from keras_bregman._graph import check_graph, structure
-from keras_bregman._inputs import as_inputs, difference, random_inputs
+from keras_bregman._keras import producer, sublayers
 from keras_bregman._state import remembered
 
 # the packages that write a format, and those that read it
@@ -46,6 +47,7 @@ def export(
     model: keras.Model,
     path: PathLike,
     format: str = "saved_model",
+    *,
     precision: str = "float32",
     samples: Any = None,
 ) -> float:
@@ -152,7 +154,7 @@ def _has_halves(model):
 
 def _in_halves(model):
     """The layers that compute in half precision."""
-    layers = model._flatten_layers()
+    layers = sublayers(model)
     return [layer for layer in layers if layer.compute_dtype in _HALVES]
 
 
@@ -199,9 +201,7 @@ def _saved_model(model, path, batch=None):
     variables = [*model.trainable_variables, *remembered(model)]
     module.weights = [variable.value for variable in variables]
     module.tables = [
-        layer
-        for layer in model._flatten_layers()
-        if hasattr(layer, "lookup_table")
+        layer for layer in sublayers(model) if hasattr(layer, "lookup_table")
     ]
     signatures = {"serving_default": module.serve}
     with replacing(path) as made:
@@ -218,7 +218,7 @@ def _names(model):
     """
     names: list[str] = []
     for tensor in model.inputs:
-        name = tensor._keras_history.operation.name
+        name = producer(tensor).name
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
         if not re.match("[A-Za-z]", name):
             name = f"input_{name}"
@@ -260,7 +260,7 @@ def _litert(model, path, precision, samples):
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "saved"
         # LiteRT has no lists of tensors but of one shape
-        layers = model._flatten_layers()
+        layers = sublayers(model)
         recurs = any(isinstance(layer, keras.layers.RNN) for layer in layers)
         _saved_model(model, saved, 1 if recurs else None)
         for how in ways:

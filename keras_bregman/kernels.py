@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_layer
+from keras_bregman._keras import sublayers
 
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
 # always within a layer of attention
@@ -96,6 +97,17 @@ def path_of(variable) -> str:
 def is_kernel(path: str) -> bool:
     """Whether the variable at `path` is the kernel of a Keras layer."""
     return bool(_KERNEL.search(path))
+
+
+def first_matching(
+    expressions: Iterable[str], paths: Iterable[str]
+) -> list[str | None]:
+    """For each path the first expression that `re.search` finds in it."""
+    expressions = list(expressions)
+    return [
+        next((e for e in expressions if re.search(e, path)), None)
+        for path in paths
+    ]
 
 
 def numbered(paths: Iterable[str]) -> list[str]:
@@ -207,7 +219,7 @@ def is_reparameterized(layer) -> bool:
     return any(
         getattr(part, "quantization_mode", None)
         or getattr(part, "lora_enabled", False)
-        for part in layer._flatten_layers()
+        for part in sublayers(layer)
     )
 
 
@@ -245,14 +257,14 @@ def kernels(model) -> list[Kernel]:
     """
     check_layer("model", model)
     # one with a `train_step` and no `call` is never built, but for its parts
-    layers = model._flatten_layers(include_self=False)
+    layers = list(sublayers(model, include_self=False))
     if not model.built and not (model.weights and all(x.built for x in layers)):
         raise ValueError(
             f"`model` '{model.name}' has no weights yet. Build it first: give "
             "it a `keras.Input`, or call `model.build(input_shape)`."
         )
     owners: dict[int, keras.layers.Layer] = {}
-    for layer in model._flatten_layers():
+    for layer in sublayers(model):
         refuse_packed(layer)
         for name in _KERNEL_ATTRIBUTES:
             # a wrapper comes before the layer whose kernel it also holds

@@ -53,7 +53,7 @@ class BregmanOptimizer(ProximalOptimizer):
         theta <- prox_{delta J}(delta v)
 
     What LinBreg and AdaBreg share, and optimizers of one's own may: they name
-    their slots by `_slot_names` and give the direction d by `_direction`, see
+    their slots by `slot_names` and give the direction d by `direction`, see
     CONTRIBUTING.md. `callbacks.TargetDensity` steers them all.
 
     Args:
@@ -70,6 +70,7 @@ class BregmanOptimizer(ProximalOptimizer):
         self,
         learning_rate: LearningRate,
         regularizer: Choice,
+        *,
         delta: float,
         **kwargs: Any,
     ):
@@ -95,7 +96,7 @@ class BregmanOptimizer(ProximalOptimizer):
         return entry.shrink.critical(v)
 
     def rethreshold(
-        self, entry: Regularized, lam: float, hard: bool = False
+        self, entry: Regularized, lam: float, *, hard: bool = False
     ) -> None:
         """Sets a strength and reads the weights anew off the dual variable.
 
@@ -137,7 +138,7 @@ class BregmanOptimizer(ProximalOptimizer):
         theta = ops.cast(entry.variable, v.dtype)
         return theta / self.delta + entry.present(v.dtype).project(theta, v)
 
-    def _move(self, theta, direction, learning_rate, shrink, *dual):
+    def move(self, theta, direction, learning_rate, shrink, *dual):
         if shrink is None:
             return theta - self.delta * direction, []
         (v,) = dual
@@ -201,13 +202,16 @@ class LinBreg(BregmanOptimizer):
         self,
         learning_rate: LearningRate = 0.1,
         regularizer: Choice = None,
+        *,
         delta: float = 1.0,
         momentum: float = 0.0,
         nesterov: bool = False,
         name: str = "linbreg",
         **kwargs: Any,
     ):
-        super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
+        super().__init__(
+            learning_rate, regularizer, delta=delta, name=name, **kwargs
+        )
         self.momentum = check_number("momentum", momentum, "[0, 1)")
         self.nesterov = check_flag("nesterov", nesterov)
         if self.nesterov and not momentum:
@@ -216,10 +220,10 @@ class LinBreg(BregmanOptimizer):
                 f"Received: momentum={momentum!r}"
             )
 
-    def _slot_names(self):
+    def slot_names(self):
         return ("momentum",) if self.momentum else ()
 
-    def _direction(self, gradient, learning_rate, step, *slots):
+    def direction(self, gradient, learning_rate, step, *slots):
         move = learning_rate * gradient
         if not slots:
             return move, []
@@ -288,6 +292,7 @@ class AdaBreg(BregmanOptimizer):
         self,
         learning_rate: LearningRate = 0.001,
         regularizer: Choice = None,
+        *,
         delta: float = 1.0,
         beta_1: float = 0.9,
         beta_2: float = 0.999,
@@ -295,15 +300,17 @@ class AdaBreg(BregmanOptimizer):
         name: str = "adabreg",
         **kwargs: Any,
     ):
-        super().__init__(learning_rate, regularizer, delta, name=name, **kwargs)
+        super().__init__(
+            learning_rate, regularizer, delta=delta, name=name, **kwargs
+        )
         self.beta_1 = check_number("beta_1", beta_1, "[0, 1)")
         self.beta_2 = check_number("beta_2", beta_2, "[0, 1)")
         self.epsilon = check_number("epsilon", epsilon, "[1e-30, inf)")
 
-    def _slot_names(self):
+    def slot_names(self):
         return ("first_moment", "second_moment")
 
-    def _direction(self, gradient, learning_rate, step, *slots):
+    def direction(self, gradient, learning_rate, step, *slots):
         m, s = slots
         m = self.beta_1 * m + (1 - self.beta_1) * gradient
         s = self.beta_2 * s + (1 - self.beta_2) * ops.square(gradient)
@@ -354,21 +361,22 @@ class ProxGD(ProximalOptimizer):
         Sparse Neural Networks", JMLR 23(192), 2022.
     """
 
-    _keeps_dual = False
+    keeps_dual = False
 
     def __init__(
         self,
         learning_rate: LearningRate = 0.1,
         regularizer: Choice = None,
+        *,
         name: str = "proxgd",
         **kwargs: Any,
     ):
         super().__init__(learning_rate, regularizer, name=name, **kwargs)
 
-    def _direction(self, gradient, learning_rate, step, *slots):
+    def direction(self, gradient, learning_rate, step, *slots):
         return learning_rate * gradient, []
 
-    def _move(self, theta, direction, learning_rate, shrink, *dual):
+    def move(self, theta, direction, learning_rate, shrink, *dual):
         theta = theta - direction
         if shrink is not None:
             theta = shrink.prox(theta, learning_rate)

@@ -8,15 +8,15 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_choice
-from keras_bregman._numbers import first_not_finite
-from keras_bregman.allocation import DISTRIBUTIONS, allocate
-from keras_bregman.initializers import densities
+from keras_bregman._finite import first_not_finite
+from keras_bregman.allocation import DISTRIBUTIONS, densities, largest
 from keras_bregman.kernels import kernels
 
 
 def prune(
     model: keras.layers.Layer,
     density: float | Mapping[str, float],
+    *,
     distribution: str = "global",
 ) -> None:
     """Sets all but the largest weights of a trained model's kernels to 0.
@@ -27,7 +27,7 @@ def prune(
 
     of equal magnitudes as many as it takes. This costs accuracy, more than
     `callbacks.TargetDensity` in a training does. To win some of it back, train
-    on with what is left: `optimizer.freeze_support()` before `fit` keeps the
+    on with what is left: `freeze_support` before `fit` keeps the
     others at 0. Biases, normalization, embeddings, and layers with
     `trainable=False` or LoRA stay as they are.
 
@@ -67,30 +67,14 @@ def prune(
             "largest. Prune a model whose training did not diverge."
         )
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
-    sizes = [value.size for value in values]
-    flat = [value.ravel() for value in values]
     if by_kernel:
-        kept = [
-            max(1, round(share * size))
-            for (_, share), size in zip(chosen, sizes, strict=True)
+        masks = [
+            mask
+            for value, (_, share) in zip(values, chosen, strict=True)
+            for mask in largest([value], max(1, round(share * value.size)))
         ]
-        masks = list(map(_largest, flat, kept))
     else:
-        total = max(1, round(density * sum(sizes)))
-        if distribution == "global":
-            among = _largest(np.concatenate(flat), total)
-            masks = np.split(among, np.cumsum(sizes)[:-1])
-        else:
-            shapes = [value.shape for value in values]
-            masks = list(
-                map(_largest, flat, allocate(shapes, total, distribution))
-            )
+        size = sum(value.size for value in values)
+        masks = largest(values, max(1, round(density * size)), distribution)
     for variable, value, mask in zip(variables, values, masks, strict=True):
-        variable.assign(np.where(mask.reshape(value.shape), value, 0))
-
-
-def _largest(values, n):
-    """The mask of the n entries of largest magnitude."""
-    mask = np.zeros(values.size, bool)
-    mask[np.argpartition(-np.abs(values), min(n, values.size) - 1)[:n]] = True
-    return mask
+        variable.assign(np.where(mask, value, 0))

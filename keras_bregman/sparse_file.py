@@ -35,10 +35,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import ObjectSharingScope
 
 from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
+from keras_bregman._keras import ObjectSharingScope, sublayers
 from keras_bregman.kernels import is_told_by_config
 
 MAGIC = b"KBSPARSE"
@@ -56,7 +56,7 @@ _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4029e38}
 
 
 def save_sparse(
-    model: keras.Model, path: PathLike, values: str | None = None
+    model: keras.Model, path: PathLike, *, values: str | None = None
 ) -> None:
     """Writes a model's weights without their zeros.
 
@@ -83,7 +83,7 @@ def save_sparse(
     check("values", values, is_known, "None or 'float16'")
     check("model", model, _is_built(model), "a built model")
     target = check_path("path", path)
-    for layer in model._flatten_layers():
+    for layer in sublayers(model):
         if hasattr(layer, "set_vocabulary"):
             raise ValueError(
                 f"Layer '{layer.name}' has a vocabulary, which is no weight "
@@ -155,7 +155,7 @@ def load_sparse(
         _check_range(path, weight, array)
     for weight, array in zip(weights, arrays, strict=True):
         weight.assign(array)
-    for layer in model._flatten_layers():
+    for layer in sublayers(model):
         if isinstance(layer, keras.layers.Normalization):  # once adapted
             layer.finalize_state()
     return model
@@ -185,7 +185,7 @@ def _config(model):
 
     None for layers that Keras makes other weights of.
     """
-    if not all(map(is_told_by_config, model._flatten_layers())):
+    if not all(map(is_told_by_config, sublayers(model))):
         return None
     try:
         with ObjectSharingScope():  # or layers in two places would be two
@@ -393,7 +393,7 @@ def _check_boundaries(path, model, config):
     """Those of a `Discretization` are no weight, and decide as much as one."""
     layers = [
         layer
-        for layer in model._flatten_layers()
+        for layer in sublayers(model)
         if isinstance(layer, keras.layers.Discretization)
     ]
     for layer, wanted in zip(layers, _boundaries(config), strict=False):

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_choice, check_layer
+from keras_bregman._finite import REMEDY
 from keras_bregman._table import table
 from keras_bregman._wrappers import regularized
 from keras_bregman.kernels import Kernel, kernels
@@ -90,9 +91,8 @@ def count(model: keras.layers.Layer, of: str = "kernels") -> list[Count]:
         if np.isnan(value).any():
             raise FloatingPointError(
                 f"'{kernel.name}' holds NaN, so that its density means "
-                "nothing; a loss or gradient was not finite. Check the data "
-                "for NaN, lower `learning_rate` or set `global_clipnorm`, "
-                "and go on from finite weights."
+                f"nothing; a loss or gradient was not finite. {REMEDY}, and "
+                "go on from finite weights."
             )
         on = value != 0
         alive = on.any(axis=kernel.layout.over("unit"))
@@ -116,7 +116,7 @@ def supports(
     return {kernel.name: kernel.value != 0 for kernel in counted(model, of)}
 
 
-def density(model: keras.layers.Layer, of: str = "kernels") -> float:
+def density(model: keras.layers.Layer, *, of: str = "kernels") -> float:
     """Share of a model's kernel entries that are not exactly 0, in [0, 1].
 
     The papers' and the report's N_total: kernels of dense, convolution,
@@ -150,6 +150,7 @@ def total(counts: list[Count]) -> Count:
 
 def summary(
     model: keras.layers.Layer,
+    *,
     print_fn: Callable[[str], object] = print,
     of: str = "kernels",
 ) -> None:

@@ -33,7 +33,7 @@ from keras_bregman._checks import (
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
 from keras_bregman.callbacks._strengths import TOLERANCE
-from keras_bregman.initializers import sparsify
+from keras_bregman.sparse_start import sparsify
 
 Range = float | tuple[float, float]
 _LEARNING_RATES = {"AdaBreg": (3e-4, 1e-2), "LinBreg": (0.03, 1.0)}
@@ -115,6 +115,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         self,
         build: Callable[[keras_tuner.HyperParameters], keras.Model],
         optimizer: str = "AdaBreg",
+        *,
         density: float | None = None,
         lam: Range | None = None,
         learning_rate: Range | None = None,

@@ -53,7 +53,7 @@ class TestSparsityLogger:
         model.compile(kb.LinBreg(0.05, 0.1), "mse")
         x = data()[0]
         logger = SparsityLogger(per_layer=True)
-        view = kb.callbacks.LiveView(io.StringIO())
+        view = kb.callbacks.LiveView(file=io.StringIO())
         callbacks = [logger, view]
         history = train(model, 2, (x, x[:, :3]), callbacks=callbacks).history
         assert history["density"][-1] == kb.density(model)

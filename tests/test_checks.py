@@ -59,7 +59,7 @@ CALLS = {
     "expression": (lambda x: built().set_lambda(1, x), ()),
     "frozen": (lambda x: built().freeze_support(x), ()),
     "entry": (lambda x: built().critical_lambda(x), ()),
-    "hard": (lambda x: built().rethreshold(entry(), 1, x), ()),
+    "hard": (lambda x: built().rethreshold(entry(), 1, hard=x), ()),
     "x": (lambda x: regularizers.L1(1).prox(x), (ODD[11],)),
     "v": (lambda x: regularizers.GroupLasso(1).project(ONES, x), ()),
     "step": (lambda x: regularizers.L1(1).prox(ONES, x), ()),
@@ -72,10 +72,10 @@ CALLS = {
     "variance": (lambda x: kb.sparsify(mlp(), 0.1, variance=x), ()),
     "scale": (lambda x: kb.sparsify(mlp(), 0.1, scale=x), ()),
     "bias_scale": (lambda x: kb.sparsify(mlp(), 0.1, bias_scale=x), (None,)),
-    "zeros": (lambda x: kb.flops(mlp(), x), ()),
-    "return_report": (lambda x: kb.compact(mlp(), x), ()),
+    "zeros": (lambda x: kb.flops(mlp(), zeros=x), ()),
+    "return_report": (lambda x: kb.compact(mlp(), return_report=x), ()),
     "samples": (lambda x: kb.compact(mlp(), samples=x), (None,)),
-    "values": (lambda x: kb.save_sparse(mlp(), "a\0", x), (None,)),
+    "values": (lambda x: kb.save_sparse(mlp(), "a\0", values=x), (None,)),
     "distribution": (
         lambda x: kb.callbacks.TargetDensity(0.1, distribution=x),
         (),
@@ -86,9 +86,9 @@ CALLS = {
     "factor": (lambda x: kb.callbacks.PlateauDecay(factor=x), ()),
     "patience": (lambda x: kb.callbacks.PlateauDecay(patience=x), (HUGE,)),
     "mode": (lambda x: kb.callbacks.PlateauDecay(mode=x), ()),
-    "per_layer": (lambda x: kb.callbacks.SparsityLogger(x), ()),
+    "per_layer": (lambda x: kb.callbacks.SparsityLogger(per_layer=x), ()),
     "layer": (lambda x: plots.draw_filters(images(), "a.png", x), (None,)),
-    "file": (lambda x: kb.callbacks.LiveView(x), (None,)),
+    "file": (lambda x: kb.callbacks.LiveView(file=x), (None,)),
 }
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keras import layers, ops
 
 import keras_bregman as kb
-from keras_bregman._inputs import difference
+from keras_bregman._comparing import difference
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -625,7 +625,7 @@ def test_what_cannot_be_compacted_is_named():
         kb.compact("net")
     model = chain(layers.Dense(2, name="one"), shape=(3,))
     with pytest.raises(ValueError, match="`return_report` must be True or"):
-        kb.compact(model, 8)
+        kb.compact(model, return_report=8)
     model.layers[0].kernel.assign(np.full((3, 2), np.nan))
     with pytest.raises(FloatingPointError, match="one/kernel"):
         kb.compact(model)

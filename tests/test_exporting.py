@@ -106,7 +106,7 @@ def test_litert_in_less_precision(tmp_path, precision, share, error):
     path = tmp_path / "model.tflite"
     given = {"samples": samples()} if precision == "int8" else {}
     model = network(1.0)
-    found = kb.export(model, path, "litert", precision, **given)
+    found = kb.export(model, path, "litert", precision=precision, **given)
     assert 0 < found <= error
     assert size(path) < share * 4 * model.count_params()
     # calibrated, what goes from layer to layer is in int8 too
@@ -138,7 +138,10 @@ def test_int8_is_calibrated_by_each_input_s_own_samples(tmp_path, sizes):
         for n, scale in zip(sizes, (0.02, 2.0), strict=True)
     ]
     path = tmp_path / "model.tflite"
-    assert kb.export(model, path, "litert", "int8", samples=samples) < 0.2
+    assert (
+        kb.export(model, path, "litert", precision="int8", samples=samples)
+        < 0.2
+    )
 
 
 @pytest.mark.tensorflow

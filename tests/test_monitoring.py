@@ -383,13 +383,17 @@ class TestLiveView:
     def test_what_does_not_fit_is_cut_or_left_out(self, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")
         out = self.Terminal()
-        train(_started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(out)])
+        train(
+            _started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(file=out)]
+        )
         lines = out.getvalue().splitlines()
         assert len(lines) == 3
         assert max(map(len, lines)) == 39
         monkeypatch.setenv("LINES", "3")
         out = self.Terminal()
-        train(_started(kb.LinBreg(0.05, 0.05)), 2, callbacks=[LiveView(out)])
+        train(
+            _started(kb.LinBreg(0.05, 0.05)), 2, callbacks=[LiveView(file=out)]
+        )
         assert len(out.getvalue().splitlines()) == 2
         assert "\x1b" not in out.getvalue()
 
@@ -400,36 +404,40 @@ class TestLiveView:
 
         out = io.StringIO()
         model = _started(kb.LinBreg(0.05, 0.05))
-        train(model, 1, callbacks=[Log(), LiveView(out)])
+        train(model, 1, callbacks=[Log(), LiveView(file=out)])
         assert "f1 0.375" in out.getvalue()
 
     def test_a_terminal_without_blocks(self):
         raw = io.BytesIO()
         out = io.TextIOWrapper(raw, encoding="ascii")
         out.isatty = lambda: True  # type: ignore[method-assign]
-        train(_started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(out)])
+        train(
+            _started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(file=out)]
+        )
         assert b"#..." in raw.getvalue()
 
     def test_nan_is_left_to_others(self):
         model = compiled(keras.optimizers.SGD(0.01))
         model.get_layer("out").kernel.assign(np.full((8, 2), np.nan))
         out = io.StringIO()
-        train(model, 1, callbacks=[LiveView(out)])
+        train(model, 1, callbacks=[LiveView(file=out)])
         assert "weights are NaN" in out.getvalue()
 
     def test_shows_what_is_regularized_instead(self):
         out = self.Terminal()
         model = _started(kb.AdaBreg(0.01, {"hidden/bias": 0.01}))
-        view = LiveView(out, of="regularized")
+        view = LiveView(file=out, of="regularized")
         train(model, 2, callbacks=[view])
         last = out.getvalue().splitlines()[-1]
         assert "hidden/bias" in last
-        assert f"{kb.density(model, 'regularized'):.2%}" in last
+        assert f"{kb.density(model, of='regularized'):.2%}" in last
         assert "out/kernel" not in out.getvalue()
 
     def test_a_line_an_epoch_where_nothing_can_be_redrawn(self):
         out = io.StringIO()
-        train(_started(kb.LinBreg(0.05, 0.05)), 3, callbacks=[LiveView(out)])
+        train(
+            _started(kb.LinBreg(0.05, 0.05)), 3, callbacks=[LiveView(file=out)]
+        )
         lines = out.getvalue().splitlines()
         assert [line.split("  ")[0] for line in lines] == [
             f"epoch {i}/3" for i in (1, 2, 3)
@@ -439,7 +447,7 @@ class TestLiveView:
     def test_each_epoch_replaces_the_last_on_a_terminal(self):
         out = self.Terminal()
         model = _started(kb.LinBreg(0.05, 0.05))
-        train(model, 2, callbacks=[LiveView(out)])
+        train(model, 2, callbacks=[LiveView(file=out)])
         first, second = out.getvalue().split("\x1b[3F\x1b[J")
         assert len(first.splitlines()) == len(second.splitlines()) == 3
         shares = {c.name: f"{c.density:.2%}" for c in kb.sparsity.count(model)}
@@ -455,7 +463,7 @@ class TestLiveView:
         kernel[0, 0] = 1
         model.layers[0].kernel.assign(kernel)
         model.layers[1].kernel.assign(np.zeros((8, 2)))
-        view = LiveView(out)
+        view = LiveView(file=out)
         model.compile(kb.LinBreg(0.1, 0.1), "mse")
         view.set_model(model)
         view.set_params({"epochs": 1})
@@ -472,7 +480,7 @@ def test_histograms_reach_tensorboard(tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 
     model = _started(kb.AdaBreg(0.02, 0.05))
-    board = kb.callbacks.SparsityBoard(tmp_path, every=2)
+    board = kb.callbacks.SparsityBoard(tmp_path, histogram_freq=2)
     seen = []
 
     class Look(keras.callbacks.Callback):
@@ -504,8 +512,10 @@ def test_histograms_reach_tensorboard(tmp_path):
             assert bins[0, 0] == pytest.approx(values.min(), rel=1e-5)
             assert bins[-1, 1] == pytest.approx(values.max(), rel=1e-5)
     assert copy.deepcopy(board).log_dir == tmp_path  # as tuners do
-    with pytest.raises(ValueError, match="`every` must be 1 or greater"):
-        kb.callbacks.SparsityBoard(tmp_path, every=0)
+    with pytest.raises(
+        ValueError, match="`histogram_freq` must be 1 or greater"
+    ):
+        kb.callbacks.SparsityBoard(tmp_path, histogram_freq=0)
 
 
 def test_a_board_without_tensorflow_says_so(tmp_path, monkeypatch):

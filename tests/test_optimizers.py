@@ -459,7 +459,7 @@ class TestLambda:
         # ProxGD shrinks by tau lam = 5 at once; the others leave what is on,
         # and switch nothing on
         assert kept[2] > 0.9
-        if model.optimizer._keeps_dual:
+        if model.optimizer.keeps_dual:
             assert 0.8 < kept[4] <= kept[2]
         else:
             assert kept[4] == 0

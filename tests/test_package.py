@@ -59,6 +59,26 @@ def test_importing_it_imports_keras_and_numpy_alone():
     assert "keras_tuner" in with_tuning
 
 
+def test_what_needs_other_packages_is_there_when_asked_for():
+    code = (
+        "import keras_bregman as kb; "
+        "print(kb.plots.__name__, kb.tuning.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.stdout.split() == [
+        "keras_bregman.plots",
+        "keras_bregman.tuning",
+    ]
+    with pytest.raises(AttributeError, match="no attribute 'plot'"):
+        _ = kb.plot
+
+
 def test_what_is_exported_is_there():
     for module in (kb, kb.callbacks):
         assert sorted(module.__all__) == module.__all__

@@ -45,7 +45,7 @@ def test_as_many_of_each_as_are_allocated(distribution):
     model = perceptron()
     sizes = sum(x.size for x in parts(model))
     shapes = [x.shape for x in parts(model)]
-    kb.prune(model, 0.3, distribution)
+    kb.prune(model, 0.3, distribution=distribution)
     found = [np.count_nonzero(x) for x in parts(model)]
     assert found == allocate(shapes, round(0.3 * sizes), distribution)
 
@@ -61,7 +61,7 @@ def test_of_each_kernel_by_its_path():
 
 def test_densities_by_path_are_shared_out_by_nobody():
     with pytest.raises(ValueError, match=r"`distribution`.*'uniform'"):
-        kb.prune(perceptron(), {"dense1": 0.1}, "uniform")
+        kb.prune(perceptron(), {"dense1": 0.1}, distribution="uniform")
 
 
 def test_equal_magnitudes_and_zeros_are_cut_exactly():
@@ -108,16 +108,20 @@ def test_training_on_keeps_the_pattern_and_mends_the_loss():
 @pytest.mark.parametrize(
     ("arguments", "error", "match"),
     (
-        ((0.0,), ValueError, "`density`"),
-        ((1.5,), ValueError, "`density`"),
-        (({"nowhere": 0.5},), ValueError, "takes no kernel"),
-        ((0.5, "even"), ValueError, "`distribution`"),
+        ({"density": 0.0}, ValueError, "`density`"),
+        ({"density": 1.5}, ValueError, "`density`"),
+        ({"density": {"nowhere": 0.5}}, ValueError, "takes no kernel"),
+        (
+            {"density": 0.5, "distribution": "even"},
+            ValueError,
+            "`distribution`",
+        ),
     ),
 )
 def test_bad_arguments_change_nothing(arguments, error, match):
     model = perceptron()
     with pytest.raises(error, match=match):
-        kb.prune(model, *arguments)
+        kb.prune(model, **arguments)
     assert kb.density(model) == 1
 
 

@@ -242,7 +242,9 @@ class TestCatalog:
             start = kind, repr(recipe.start), recipe.start_method
             if start not in starts:
                 # refuses expressions that take no kernel
-                kb.sparsify(models[kind], recipe.start, recipe.start_method, 0)
+                kb.sparsify(
+                    models[kind], recipe.start, recipe.start_method, seed=0
+                )
                 starts.add(start)
         assert len(starts) > len(models) >= 5
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import warnings
 
 import keras
@@ -73,7 +74,7 @@ def supports(model):
 @both
 def test_ends_with_the_density_asked_for(make, method, density):
     model = perceptron(make(1.0), start=0.05)
-    fit(model, [TargetDensity(density, method)], epochs=4)
+    fit(model, [TargetDensity(density, method=method)], epochs=4)
     assert kb.density(model) == pytest.approx(density, rel=0.02)
 
 
@@ -159,7 +160,7 @@ def test_a_gpu_is_asked_as_often_for_many_layers(distribution, monkeypatch):
 
     monkeypatch.setattr(_strengths, "_is_on_cpu", lambda tensor: False)
     monkeypatch.setattr(
-        "keras_bregman._numbers.ops.convert_to_numpy",
+        "keras_bregman._scalars.ops.convert_to_numpy",
         lambda x: asked.append(x) or convert(x),
     )
     monkeypatch.setattr(TargetDensity, "_correct", counted)
@@ -336,7 +337,7 @@ def corrections(monkeypatch, target, epochs=2):
             step = int(array(self.iterations))
             before = kb.density(model), float(array(entry.lam))
             found.append((step, *before, lam, hard))
-        rethreshold(self, entry, lam, hard)
+        rethreshold(self, entry, lam, hard=hard)
 
     monkeypatch.setattr(kb.LinBreg, "rethreshold", spy)
     fit(model, [target], epochs=epochs)
@@ -348,7 +349,7 @@ def corrections(monkeypatch, target, epochs=2):
 def test_feedback_moves_lambda_by_the_gain(gain, threshold, monkeypatch):
     target = TargetDensity(
         0.3,
-        "feedback",
+        method="feedback",
         ramp=0.0,
         freeze=0.0,
         every=1,
@@ -666,7 +667,7 @@ def test_a_start_with_nothing_on(method):
     model = keras.Model(image, logits)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(kb.AdaBreg(0.01, 1.0), loss)
-    found = _logged(model, TargetDensity(0.3, method))
+    found = _logged(model, TargetDensity(0.3, method=method))
     assert found[0] < found[1] < found[-1] == pytest.approx(0.3, rel=0.02)
 
 
@@ -772,7 +773,10 @@ def test_feedback_finds_its_way_from_a_strength_of_0():
     model = perceptron(kb.AdaBreg(0.003, 1.0))
     model.optimizer.build(model.trainable_variables)
     model.optimizer.set_lambda(0.0)
-    callbacks = [TargetDensity(0.1, "feedback", every=1), SparsityLogger()]
+    callbacks = [
+        TargetDensity(0.1, method="feedback", every=1),
+        SparsityLogger(),
+    ]
     history = fit(model, callbacks, epochs=8).history
     assert history["density"][2] < 0.6
     assert kb.density(model) == pytest.approx(0.1, rel=0.02)
@@ -797,7 +801,7 @@ def test_goes_on_after_a_crash(method, crash_at, tmp_path):
 
     def run(*others):
         model = perceptron(kb.AdaBreg(0.003, 1.0))
-        target = TargetDensity(0.1, method, every=7)
+        target = TargetDensity(0.1, method=method, every=7)
         return model, lambda: fit(model, [*others, target])
 
     twin, go = run()
@@ -848,7 +852,7 @@ def test_kernels_without_a_regularizer_count():
 class SignDescent(kb.optimizers.BregmanOptimizer):
     """An optimizer of one's own, as CONTRIBUTING.md says."""
 
-    def _direction(self, gradient, learning_rate, step, *slots):
+    def direction(self, gradient, learning_rate, step, *slots):
         return learning_rate * keras.ops.sign(gradient), []
 
 
@@ -892,7 +896,7 @@ def test_groups_of_one_s_own_are_steered():
     fit(model, [callback], epochs=4)
     kernel = array(model.get_layer("dense1").kernel)
     on = (kernel != 0).any(axis=1).sum()
-    assert kb.density(model, "regularized") == on / inputs
+    assert kb.density(model, of="regularized") == on / inputs
     assert on / inputs == pytest.approx(0.3, abs=1 / inputs)
 
 
@@ -1090,7 +1094,7 @@ class TestOfWhatIsRegularized:
         assert first.mean() == pytest.approx(0.1, rel=0.001)
         assert all(other.all() for other in others)
         lines = []
-        kb.summary(model, lines.append, of="regularized")
+        kb.summary(model, print_fn=lines.append, of="regularized")
         assert "10.0" in lines[0] and "logits" not in lines[0]
 
     def test_needs_an_optimizer_that_regularizes(self):
@@ -1142,14 +1146,26 @@ def test_arguments_out_of_range(arguments, message):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     (
-        (keras.optimizers.SGD, "needs LinBreg or AdaBreg"),
-        (kb.LinBreg, "with a regularized variable"),
+        (kb.LinBreg, "needs a regularized variable .* LinBreg has none"),
         (lambda: kb.LinBreg(0.1, 0.0), "that of 'dense1/kernel' is 0"),
     ),
 )
 def test_optimizers_that_it_cannot_steer(optimizer, message):
     with pytest.raises(ValueError, match=message):
         fit(perceptron(optimizer()), [TargetDensity(0.1)], epochs=1)
+
+
+@pytest.mark.parametrize(
+    "make", (keras.optimizers.SGD, kb.ProxGD), ids=("SGD", "ProxGD")
+)
+def test_optimizers_without_a_dual_are_refused_before_a_step(make):
+    model = perceptron(make(0.1))
+    before = model.get_weights()
+    message = f"the model is compiled with {make.__name__}. Compile it with"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fit(model, [TargetDensity(0.1)], epochs=1)
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_less_than_one_weight():

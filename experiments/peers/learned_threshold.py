@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from experiments.peers.schedule import largest_of_all
+from keras_bregman.allocation import largest
 
 
 class _Thresholded(keras.layers.Layer):
@@ -102,7 +102,7 @@ def fix_thresholds(model: keras.Model, density: float) -> keras.Model:
     size = sum(value.size for value in effective.values())
     # one at least, as of 0 weights nothing is learned
     total = max(1, round(density * size))
-    kept = largest_of_all(list(effective.values()), total)
+    kept = largest(list(effective.values()), total)
     for (path, value), part in zip(effective.items(), kept, strict=True):
         by_path[path] = np.where(part, value, 0)
     for weight in copy.weights:

@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from experiments.peers import INTERVAL
-from experiments.peers.schedule import MaskSchedule, largest, largest_of_all
+from experiments.peers.schedule import MaskSchedule
 from keras_bregman._checks import check
-from keras_bregman.allocation import allocate
+from keras_bregman.allocation import largest
 
 
 class MagnitudePruning(MaskSchedule):
@@ -71,16 +71,9 @@ class MagnitudePruning(MaskSchedule):
     def remask(self, step):
         total = round(self.wanted(step) * self.size)
         weights = [ops.convert_to_numpy(k.variable) for k in self.masked]
-        held = [int(ops.convert_to_numpy(k.mask).sum()) for k in self.masked]
-        if sum(held) <= total:
+        held = [ops.convert_to_numpy(k.mask) != 0 for k in self.masked]
+        if sum(map(np.count_nonzero, held)) <= total:
             return
-        if self.distribution == "global":
-            parts = largest_of_all(weights, total)
-        else:
-            shares = allocate([w.shape for w in weights], total, "uniform")
-            parts = [
-                largest(np.abs(w).ravel(), min(n, have)).reshape(w.shape)
-                for w, n, have in zip(weights, shares, held, strict=True)
-            ]
-        for kernel, part in zip(self.masked, parts, strict=True):
-            kernel.remask(part)
+        parts = largest(weights, total, self.distribution)
+        for kernel, part, have in zip(self.masked, parts, held, strict=True):
+            kernel.remask(part & have)

@@ -82,14 +82,6 @@ def largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
     return found
 
 
-def largest_of_all(arrays: list[np.ndarray], n: int) -> list[np.ndarray]:
-    """Where the n largest in magnitude of all arrays together are, in each."""
-    ranked = np.abs(np.concatenate([a.ravel() for a in arrays]))
-    bounds = np.cumsum([a.size for a in arrays])[:-1]
-    parts = np.split(largest(ranked, n), bounds)
-    return [p.reshape(a.shape) for p, a in zip(parts, arrays, strict=True)]
-
-
 def smallest(values: np.ndarray, n: int, among=True) -> np.ndarray:
     """Where the n smallest of a vector are, of those in the mask `among`."""
     return largest(-values, n, among)

@@ -8,43 +8,30 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
-from keras_bregman._numbers import number, numbers
+from keras_bregman._scalars import to_float, to_floats
 from keras_bregman.base_optimizer import Regularized
-from keras_bregman.optimizers import BregmanOptimizer
 
 TOLERANCE = 0.02  # by which a density may be missed, as a share of it
-
-
-class Controlled(NamedTuple):
-    """A regularized variable and its optimizer."""
-
-    optimizer: BregmanOptimizer
-    entry: Regularized
-
-    @property
-    def strength(self):
-        """The regularizer's own, relative to which the others stand."""
-        return self.entry.shrink.regularizer.lam
 
 
 class Scope(NamedTuple):
     """Variables that share a strength, and how many weights they get."""
 
-    controlled: list[Controlled]
+    entries: list[Regularized]
     wanted: int
 
     @property
     def size(self):
-        return sum(math.prod(c.entry.variable.shape) for c in self.controlled)
+        return sum(math.prod(e.variable.shape) for e in self.entries)
 
     @property
     def has_strengths(self):
-        return all(number(c.entry.lam) for c in self.controlled)
+        return all(to_float(e.lam) for e in self.entries)
 
     @property
     def group_size(self):
         """Weights in a group, of the largest ones."""
-        return max(c.entry.shrink.group_size for c in self.controlled)
+        return max(e.shrink.group_size for e in self.entries)
 
     @property
     def tolerance(self):
@@ -54,16 +41,15 @@ class Scope(NamedTuple):
 
 def nonzero(scopes):
     """Each scope, and how many of its weights are on."""
-    controlled = (c for s in scopes for c in s.controlled)
-    found = iter(counts([c.entry.variable for c in controlled]))
-    return [(s, sum(next(found) for _ in s.controlled)) for s in scopes]
+    found = iter(counts([e.variable for s in scopes for e in s.entries]))
+    return [(s, sum(next(found) for _ in s.entries)) for s in scopes]
 
 
 def counts(variables):
     """How many entries of each are not 0."""
     values = (ops.convert_to_tensor(v) for v in variables)
     # `count_nonzero` warns on torch 2.13: Keras transposes its scalar
-    return numbers(ops.sum(ops.not_equal(v, 0)) for v in values)
+    return to_floats(ops.sum(ops.not_equal(v, 0)) for v in values)
 
 
 def make_exact(scopes, hard, given):
@@ -75,38 +61,37 @@ def make_exact(scopes, hard, given):
         given: By the `id` of its variable, each strength that was not set yet;
             what is set here is taken out.
     """
-    found = [[_critical(c) for c in scope.controlled] for scope in scopes]
+    found = [[_critical(e) for e in scope.entries] for scope in scopes]
     factors = _largest_off(
-        [[relative for _, _, relative in entries] for entries in found],
-        scopes,
+        [[relative for _, _, relative in each] for each in found], scopes
     )
     flat = [
-        (*entry, factor)
-        for entries, factor in zip(found, factors, strict=True)
-        for entry in entries
+        (*of_entry, factor)
+        for each, factor in zip(found, factors, strict=True)
+        for of_entry in each
     ]
     # which rounding may have put below the last that is to be off
-    lasts = numbers(
+    lasts = to_floats(
         ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
     )
-    for (c, _, _, factor), last in zip(flat, lasts, strict=True):
-        lam = max(factor * c.strength, last)
+    for (entry, _, _, factor), last in zip(flat, lasts, strict=True):
+        lam = max(factor * entry.given_lam, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
             raise FloatingPointError(
-                f"'{c.entry.name}' has grown so large that no strength would "
+                f"'{entry.name}' has grown so large that no strength would "
                 "switch any of it off: training diverges. Lower "
                 "`learning_rate` or set `global_clipnorm`."
             )
         # Strengths are given relative to each other. If one has to fall for it,
         # a soft threshold would add the difference, any number, to each weight.
-        falls = lam < given.pop(id(c.entry.lam), 0.0)
-        c.optimizer.rethreshold(c.entry, lam, hard or falls)
+        falls = lam < given.pop(id(entry.lam), 0.0)
+        entry.optimizer.rethreshold(entry, lam, hard=hard or falls)
 
 
-def _critical(c):
-    """A variable, its critical strengths, and these relative to its own."""
-    critical = c.optimizer.critical_lambda(c.entry)
-    return c, critical, critical / c.strength
+def _critical(entry):
+    """An entry, its critical strengths, and these relative to its own."""
+    critical = entry.optimizer.critical_lambda(entry)
+    return entry, critical, critical / entry.given_lam
 
 
 def _largest_off(relative, scopes):
@@ -128,7 +113,7 @@ def _largest_off(relative, scopes):
     ):
         factor = low
         if low == high < math.inf:
-            factor = number(ops.max(ops.where(values < low, values, 0.0)))
+            factor = to_float(ops.max(ops.where(values < low, values, 0.0)))
         factors.append(factor)
     return factors
 
@@ -142,7 +127,7 @@ def _order_statistics(values, indices):
         arrays = ((ops.convert_to_numpy(v), i) for v, i in pairs)
         return [tuple(np.partition(a, i)[list(i)].tolist()) for a, i in arrays]
     ordered = ((ops.sort(v), i) for v, i in pairs)
-    flat = iter(numbers(v[i] for v, both in ordered for i in both))
+    flat = iter(to_floats(v[i] for v, both in ordered for i in both))
     return list(zip(flat, flat, strict=True))
 
 
@@ -151,9 +136,9 @@ def _is_on_cpu(tensor):
 
 
 def feed_back(scope, factor, hard):
-    for c in scope.controlled:
-        lam = number(c.entry.lam) * min(2.0, max(0.5, factor))
-        c.optimizer.rethreshold(c.entry, lam, hard)
+    for entry in scope.entries:
+        lam = to_float(entry.lam) * min(2.0, max(0.5, factor))
+        entry.optimizer.rethreshold(entry, lam, hard=hard)
 
 
 def let_go(scope):
@@ -161,5 +146,5 @@ def let_go(scope):
 
     No other strength would do: it would enlarge those that are on.
     """
-    for c in scope.controlled:
-        c.entry.lam.assign(0.0)
+    for entry in scope.entries:
+        entry.lam.assign(0.0)

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_bregman._checks import check, check_integer, shown
+from keras_bregman._keras import sublayers
 from keras_bregman._state import remembered, restored
 from keras_bregman._wrappers import inner_optimizers
 
@@ -61,7 +62,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             yield nothing, or what the model does not take.
     """
 
-    def __init__(self, data: Any, batches: int = 20, batch_size: int = 128):
+    def __init__(self, data: Any, *, batches: int = 20, batch_size: int = 128):
         super().__init__()
         try:
             good = _is_arrays(data) or isinstance(data, keras.utils.PyDataset)
@@ -159,7 +160,7 @@ def layers_that_follow(
     """Those whose averages follow the batches of training."""
     return [
         layer
-        for layer in model._flatten_layers()
+        for layer in sublayers(model)
         if isinstance(layer, keras.layers.BatchNormalization)
         and layer.trainable
         and layer.built

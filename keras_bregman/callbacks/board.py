@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_bregman._checks import PathLike, check_integer, check_path
-from keras_bregman._numbers import number
+from keras_bregman._scalars import to_float
 from keras_bregman._wrappers import regularized
 
 
@@ -24,7 +24,7 @@ class SparsityBoard(keras.callbacks.Callback):
 
     Args:
         log_dir: Folder to write to, that of `keras.callbacks.TensorBoard`.
-        every: Epochs between two writings, 1 or greater.
+        histogram_freq: Epochs between two writings, 1 or greater.
 
     Raises:
         ValueError: For an argument out of range.
@@ -32,10 +32,10 @@ class SparsityBoard(keras.callbacks.Callback):
         ImportError: If TensorFlow is missing.
     """
 
-    def __init__(self, log_dir: PathLike, every: int = 1):
+    def __init__(self, log_dir: PathLike, *, histogram_freq: int = 1):
         super().__init__()
         self.log_dir = check_path("log_dir", log_dir)
-        self.every = check_integer("every", every, 1)
+        self.histogram_freq = check_integer("histogram_freq", histogram_freq, 1)
         _summary()
         self._writer: Any = None
 
@@ -45,7 +45,7 @@ class SparsityBoard(keras.callbacks.Callback):
         self._writer = _summary().create_file_writer(str(folder))
 
     def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every:
+        if epoch % self.histogram_freq:
             return
         summary = _summary()
         with self._writer.as_default(step=epoch):
@@ -53,7 +53,7 @@ class SparsityBoard(keras.callbacks.Callback):
                 weights = keras.ops.convert_to_numpy(entry.variable)
                 on = weights[weights != 0].astype("float32")
                 summary.histogram(f"weights/{entry.name}", on)
-                lam = number(entry.lam)
+                lam = to_float(entry.lam)
                 if entry.dual is not None and lam:
                     v = keras.ops.convert_to_numpy(entry.dual)
                     scaled = (v / lam).astype("float32")

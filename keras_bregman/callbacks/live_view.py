@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check, check_choice
-from keras_bregman._numbers import number
+from keras_bregman._scalars import to_float
 from keras_bregman._wrappers import regularized
 
 _WIDTH = 24
@@ -37,7 +37,7 @@ class LiveView(keras.callbacks.Callback):
             model has no kernel that can be counted.
     """
 
-    def __init__(self, file: TextIO | None = None, of: str = "kernels"):
+    def __init__(self, *, file: TextIO | None = None, of: str = "kernels"):
         super().__init__()
         good = all(hasattr(file, name) for name in ("write", "isatty", "flush"))
         good |= file is None
@@ -78,7 +78,7 @@ class LiveView(keras.callbacks.Callback):
         file.flush()
 
     def _bars(self, counts, blocks):
-        lambdas = {e.name: number(e.lam) for e in regularized(self.model)}
+        lambdas = {e.name: to_float(e.lam) for e in regularized(self.model)}
         width = max(len(c.name) for c in counts)
         for c in counts:
             # a kernel with anything left shows something

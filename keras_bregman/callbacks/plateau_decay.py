@@ -12,7 +12,8 @@ from keras_bregman._checks import (
     check_integer,
     check_number,
 )
-from keras_bregman._numbers import number
+from keras_bregman._keras import has_schedule
+from keras_bregman._scalars import to_float
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
 
@@ -56,6 +57,7 @@ class PlateauDecay(keras.callbacks.Callback):
     def __init__(
         self,
         monitor: str = "loss",
+        *,
         factor: float = 0.5,
         patience: int = 5,
         threshold: float = 0.01,
@@ -83,7 +85,7 @@ class PlateauDecay(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self._warned = False
         for optimizer in inner_optimizers(self.model.optimizer):
-            if not isinstance(optimizer._learning_rate, keras.Variable):
+            if has_schedule(optimizer):
                 raise ValueError(
                     "PlateauDecay needs an optimizer whose `learning_rate` is "
                     f"a float; that of {type(optimizer).__name__} is a "
@@ -107,13 +109,13 @@ class PlateauDecay(keras.callbacks.Callback):
         if self.bad_epochs > self.patience:
             self.bad_epochs = 0
             for optimizer in optimizers:
-                rate = number(optimizer.learning_rate)
+                rate = to_float(optimizer.learning_rate)
                 new = max(rate * self.factor, self.min_lr)
                 if new < rate:
                     optimizer.learning_rate = new
                     if self.verbose:
                         print(f"\nEpoch {epoch + 1}: learning rate {new:g}")
-        logs["learning_rate"] = number(optimizers[0].learning_rate)
+        logs["learning_rate"] = to_float(optimizers[0].learning_rate)
 
     def _is_due(self, logs):
         """Whether the logs hold the figure, as they do after validation."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_bregman import sparsity
 from keras_bregman._checks import check_choice, check_flag
-from keras_bregman._numbers import number
+from keras_bregman._scalars import to_float
 from keras_bregman._wrappers import regularized
 from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.callbacks.target_density import TargetDensity
@@ -48,7 +48,7 @@ class SparsityLogger(keras.callbacks.Callback):
             NaN.
     """
 
-    def __init__(self, per_layer: bool = False, of: str = "kernels"):
+    def __init__(self, *, per_layer: bool = False, of: str = "kernels"):
         super().__init__()
         self.per_layer = check_flag("per_layer", per_layer)
         self.of = check_choice("of", of, sparsity.OF)
@@ -107,7 +107,7 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def _log_strengths(self, logs):
         for entry in regularized(self.model):
-            logs[f"lambda/{entry.name}"] = number(entry.lam)
+            logs[f"lambda/{entry.name}"] = to_float(entry.lam)
             if entry.dual is not None:
                 v = keras.ops.convert_to_numpy(entry.dual).astype("float64")
                 rms = float(np.sqrt(np.sum(np.square(v)) / max(1, v.size)))

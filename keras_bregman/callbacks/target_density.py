@@ -12,15 +12,15 @@ from keras_bregman._checks import (
     check_integer,
     check_number,
 )
-from keras_bregman._numbers import number, numbers
+from keras_bregman._finite import check_finite
+from keras_bregman._scalars import to_float, to_floats
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
-from keras_bregman.base_optimizer import NOT_BEGUN, check_finite
-from keras_bregman.callbacks._beside import PlateauAlarm, warn_of_late_averages
+from keras_bregman.base_optimizer import NOT_BEGUN
+from keras_bregman.callbacks._hazards import PlateauAlarm, warn_of_late_averages
 from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.callbacks._strengths import (
-    Controlled,
     Scope,
     counts,
     feed_back,
@@ -28,6 +28,7 @@ from keras_bregman.callbacks._strengths import (
     make_exact,
     nonzero,
 )
+from keras_bregman.freezing import freeze_in
 from keras_bregman.optimizers import BregmanOptimizer
 
 _METHODS = ("exact", "feedback")
@@ -72,7 +73,7 @@ class TargetDensity(keras.callbacks.Callback):
     the support is released. Broken off by an error or from the keyboard in its
     last phase, it leaves the support frozen, as it is in what is saved in that
     phase; another `fit` with this callback releases it, and so does
-    `optimizer.freeze_support(False)`.
+    `keras_bregman.freeze_support(model, False)`.
     Layers with `trainable=False` are left as they are. Under `NonNegativeL1`
     weights that begin negative are 0 at any strength, half of them as a rule.
 
@@ -85,6 +86,8 @@ class TargetDensity(keras.callbacks.Callback):
             prod(shape) of the kernels, small layers being denser. Kernels that
             are not regularized count with all that they have on, and the
             others get what is left of `density`, unless `of` says otherwise.
+        begin: Share of training before the ramp, in [0, 1], at density d_0;
+            `begin + ramp + freeze` is at most 1.
         ramp: Share of training that the ramp takes, in [0, 1]; 0 asks for d
             at once.
         freeze: Share of training on the frozen support at the end, in [0, 1].
@@ -101,8 +104,6 @@ class TargetDensity(keras.callbacks.Callback):
             kernels or not: embeddings, or the scales of batch normalization,
             of which each that becomes 0 takes a channel with it. d_0 is then
             their density after the first step. Either way frozen ones count.
-        begin: Share of training before the ramp, in [0, 1], at density d_0;
-            `begin + ramp + freeze` is at most 1.
 
     Raises:
         ValueError: For an argument out of range; after the first step, for an
@@ -121,15 +122,16 @@ class TargetDensity(keras.callbacks.Callback):
     def __init__(
         self,
         density: float,
+        *,
         method: str = "exact",
         distribution: str = "global",
+        begin: float = 0.0,
         ramp: float = 0.5,
         freeze: float = 0.25,
         every: int | None = None,
         gain: float = 0.2,
         threshold: str = "soft",
         of: str = "kernels",
-        begin: float = 0.0,
     ):
         super().__init__()
         self.density = check_number("density", density, "(0, 1]")
@@ -183,6 +185,13 @@ class TargetDensity(keras.callbacks.Callback):
             to_front(callbacks, self)
 
     def on_train_begin(self, logs=None):
+        if not self._optimizers():
+            raise ValueError(
+                "TargetDensity steers the lambda of LinBreg, AdaBreg or "
+                "another BregmanOptimizer, and the model is compiled with "
+                f"{_names(inner_optimizers(self.model.optimizer))}. Compile it "
+                "with `keras_bregman.AdaBreg(regularizer=1.0)`."
+            )
         self._training = True
         self._steers = self._has_warned = False
         self._steps = None  # a former fit may have had other data
@@ -200,14 +209,14 @@ class TargetDensity(keras.callbacks.Callback):
         steers, self._steers = self._steers, False
         if not steers or self._is_reached():
             return
-        controlled = self._controlled()
-        if any(number(c.entry.lam) for c in controlled):
+        entries = self._entries()
+        if any(to_float(entry.lam) for entry in entries):
             why = (
                 "What stops it early or restores the best epoch has to wait, "
                 "as EarlyStopping does with `start_from_epoch`; to go on, call "
                 "`fit` with `initial_epoch`."
             )
-        elif any(c.entry.shrink.regularizer.constrains for c in controlled):
+        elif any(e.shrink.regularizer.constrains for e in entries):
             why = (
                 "No lambda is left to lower: the regularizer keeps the others "
                 "at 0, as NonNegativeL1 those that begin negative."
@@ -220,7 +229,7 @@ class TargetDensity(keras.callbacks.Callback):
             )
         warn(
             "Training ended before the density was reached: "
-            f"{sparsity.density(self.model, self.of):.3g}, not "
+            f"{sparsity.density(self.model, of=self.of):.3g}, not "
             f"{self.density:.3g}. {why}"
         )
 
@@ -267,10 +276,10 @@ class TargetDensity(keras.callbacks.Callback):
             if isinstance(optimizer, BregmanOptimizer)
         ]
 
-    def _controlled(self):
+    def _entries(self):
         """What is steered: what the optimizers regularize and train."""
         return [
-            Controlled(optimizer, entry)
+            entry
             for optimizer in self._optimizers()
             if optimizer.built  # one of several may have nothing to do
             for entry in optimizer.regularized()
@@ -282,21 +291,20 @@ class TargetDensity(keras.callbacks.Callback):
 
         Whether the ramp begins here, and not in a `fit` that this one goes on.
         """
-        controlled = self._controlled()
-        if not controlled:
-            found = [type(o).__name__ for o in self._optimizers()]
+        entries = self._entries()
+        if not entries:
             raise ValueError(
-                "TargetDensity needs LinBreg or AdaBreg with a regularized "
-                f"variable that is trained. Received: {found or 'neither'}. "
+                "TargetDensity needs a regularized variable that is trained, "
+                f"and {_names(self._optimizers())} has none. "
                 "`regularizer=1.0` takes variables whose path ends in kernel; "
                 "for others give a dict, as {'lora_kernel': 1.0}, and "
                 "of='regularized'."
             )
-        for c in controlled:
-            if not c.strength:
+        for entry in entries:
+            if not entry.given_lam:
                 raise ValueError(
                     "TargetDensity needs strengths greater than 0, relative "
-                    f"to which it sets them; that of '{c.entry.name}' is 0."
+                    f"to which it sets them; that of '{entry.name}' is 0."
                 )
         if not self._steps_per_epoch():
             warn(
@@ -307,18 +315,18 @@ class TargetDensity(keras.callbacks.Callback):
         self._steers = True
         self._look_beside()
         if self.of == "regularized":  # of which nothing was known before
-            self._begun_at = sparsity.density(self.model, self.of)
-        optimizer = controlled[0].optimizer
-        former = number(optimizer.initial_density)
+            self._begun_at = sparsity.density(self.model, of=self.of)
+        optimizer = entries[0].optimizer
+        former = to_float(optimizer.initial_density)
         begins = self._epoch == 0 or former == NOT_BEGUN
         if begins:
             optimizer.initial_density.assign(self._begun_at)
-        strengths = numbers(c.entry.lam for c in controlled)
+        strengths = to_floats(entry.lam for entry in entries)
         self._given = {
-            id(c.entry.lam): lam
-            for c, lam in zip(controlled, strengths, strict=True)
+            id(entry.lam): lam
+            for entry, lam in zip(entries, strengths, strict=True)
             # or a fit that this one goes on has not set it yet
-            if begins or math.isclose(lam, c.strength, rel_tol=1e-6)
+            if begins or math.isclose(lam, entry.given_lam, rel_tol=1e-6)
         }
         return begins
 
@@ -364,7 +372,7 @@ class TargetDensity(keras.callbacks.Callback):
         last = self._is_last()
         hard = self.threshold == "hard"
         scopes = self._scopes(self._wanted())
-        check_finite([c.entry.variable for s in scopes for c in s.controlled])
+        check_finite([e.variable for s in scopes for e in s.entries])
         exact = []
         for scope, on in nonzero(scopes):
             if scope.wanted >= scope.size:
@@ -399,18 +407,13 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _is_reached(self):
         """Whether the model has the density that it is to end with."""
-        return bool(self._controlled()) and all(
+        return bool(self._entries()) and all(
             abs(on - scope.wanted) <= scope.tolerance
             for scope, on in nonzero(self._scopes(self.density))
         )
 
     def _set_frozen(self, frozen):
-        changed = False
-        for optimizer in self._optimizers():
-            changed |= optimizer.support_is_frozen != frozen
-            optimizer.freeze_support(frozen)
-        if changed:  # another step is compiled
-            self.model.make_train_function(force=True)
+        freeze_in(self.model, self._optimizers(), frozen)
 
     def _wanted(self):
         """The density of the ramp."""
@@ -418,14 +421,14 @@ class TargetDensity(keras.callbacks.Callback):
         left = float(over < 0)
         if self.ramp:
             left = min(1.0, max(0.0, 1 - over / self.ramp))
-        begun_at = number(self._controlled()[0].optimizer.initial_density)
+        begun_at = to_float(self._entries()[0].optimizer.initial_density)
         return self.density + (begun_at - self.density) * left**3
 
     def _scopes(self, density):
         """What shares a strength, and how many weights it gets."""
-        by_id = {id(c.entry.variable): c for c in self._controlled()}
+        by_id = {id(e.variable): e for e in self._entries()}
         counted = [k.variable for k in sparsity.counted(self.model, self.of)]
-        controlled = [by_id[id(v)] for v in counted if id(v) in by_id]
+        entries = [by_id[id(v)] for v in counted if id(v) in by_id]
         others = sum(counts([v for v in counted if id(v) not in by_id]))
         size = sum(math.prod(v.shape) for v in counted)
         if round(self.density * size) <= others:
@@ -445,7 +448,11 @@ class TargetDensity(keras.callbacks.Callback):
         # a ramp may begin at 0
         total = max(1, round(density * size) - others)
         if self.distribution == "global":
-            return [Scope(controlled, total)]
-        shapes = [tuple(c.entry.variable.shape) for c in controlled]
+            return [Scope(entries, total)]
+        shapes = [tuple(e.variable.shape) for e in entries]
         wanted = allocate(shapes, total, self.distribution)
-        return [Scope([c], k) for c, k in zip(controlled, wanted, strict=True)]
+        return [Scope([e], k) for e, k in zip(entries, wanted, strict=True)]
+
+
+def _names(optimizers):
+    return ", ".join(type(optimizer).__name__ for optimizer in optimizers)

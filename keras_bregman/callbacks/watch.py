@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._finite import REMEDY
 from keras_bregman._graph import is_graph, layers_of
-from keras_bregman._numbers import number
+from keras_bregman._keras import producer
+from keras_bregman._scalars import to_float
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers, regularized
 from keras_bregman.kernels import kernels
@@ -62,7 +62,7 @@ class SparsityWatch(keras.callbacks.Callback):
             return
         self._has_begun = True
         optimizers = inner_optimizers(self.model.optimizer)
-        self._is_fresh = not any(number(o.iterations) for o in optimizers)
+        self._is_fresh = not any(to_float(o.iterations) for o in optimizers)
         # one that its first step builds starts dense
         self._begun, self._begun_at = {}, 1.0
         if self.model.built:
@@ -177,8 +177,7 @@ class SparsityWatch(keras.callbacks.Callback):
         self._warn(
             "not finite",
             f"The weights of {name} hold NaN or infinity: a loss or gradient "
-            "was not finite. Check the data for NaN, lower `learning_rate` or "
-            "set `global_clipnorm`, and go on from finite weights.",
+            f"was not finite. {REMEDY}, and go on from finite weights.",
         )
 
     def _warn(self, cause, text):
@@ -188,10 +187,10 @@ class SparsityWatch(keras.callbacks.Callback):
 
     def _rates(self):
         optimizers = inner_optimizers(self.model.optimizer)
-        return ", ".join(f"{number(o.learning_rate):g}" for o in optimizers)
+        return ", ".join(f"{to_float(o.learning_rate):g}" for o in optimizers)
 
     def _lambdas(self):
-        lambdas = {number(entry.lam) for entry in regularized(self.model)}
+        lambdas = {to_float(entry.lam) for entry in regularized(self.model)}
         return ", ".join(f"{lam:g}" for lam in sorted(lambdas))
 
 
@@ -202,7 +201,7 @@ def _share_on(supports):
 
 def _share_of_threshold(entry):
     """How far the most eager of the weights that are off has come."""
-    lam = number(entry.lam)
+    lam = to_float(entry.lam)
     dual = keras.ops.convert_to_tensor(entry.dual)
     critical = _array(entry.shrink.critical(dual))
     off = _array(entry.variable) == 0
@@ -223,8 +222,7 @@ def _stray_biases(model, found, values):
     for norm, calls in layers_of(model).values():
         if not isinstance(norm, keras.layers.BatchNormalization):
             continue
-        history = getattr(calls[0].inputs[0], "_keras_history", None)
-        layer: Any = getattr(history, "operation", None)
+        layer = producer(calls[0].inputs[0])
         if layer not in suspects:
             continue
         name, dead = suspects[layer]

@@ -33,7 +33,7 @@ class Channels:
         """Where the input decides."""
         return np.isnan(self.values)
 
-    def along(self, values=None, axis=None) -> Channels:
+    def replaced(self, values=None, axis=None) -> Channels:
         """The same channels with other values, or on another axis."""
         return Channels(
             self.axis if axis is None else axis,

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_flag, check_integer
+from keras_bregman._comparing import as_inputs, difference, random_inputs
+from keras_bregman._finite import first_not_finite
 from keras_bregman._graph import (
     check_graph,
     graph_of,
@@ -16,8 +18,7 @@ from keras_bregman._graph import (
     layers_of,
     nodes_of,
 )
-from keras_bregman._inputs import as_inputs, difference, random_inputs
-from keras_bregman._numbers import first_not_finite
+from keras_bregman._keras import producer, sublayers
 from keras_bregman._state import remembered, restored
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
@@ -35,6 +36,7 @@ from keras_bregman.compaction.report import CompactionReport, Row, Size
 @overload
 def compact(
     model: keras.Model,
+    *,
     return_report: Literal[False] = False,
     samples: Any = None,
     multiple_of: int = 1,
@@ -44,6 +46,7 @@ def compact(
 @overload
 def compact(
     model: keras.Model,
+    *,
     return_report: Literal[True],
     samples: Any = None,
     multiple_of: int = 1,
@@ -52,6 +55,7 @@ def compact(
 
 def compact(
     model: keras.Model,
+    *,
     return_report: bool = False,
     samples: Any = None,
     multiple_of: int = 1,
@@ -139,7 +143,7 @@ def _compacted(model, multiple):
     if isinstance(model, keras.Sequential):
         # not the graph's: it may hold operations on masks
         (first,) = model.inputs
-        layers = [first._keras_history.operation, *model.layers]
+        layers = [producer(first), *model.layers]
         small = keras.Sequential(
             [made[id(layer)] for layer in layers], name=model.name
         )
@@ -339,7 +343,7 @@ def _outputs(model, given):
 
 def _tolerance(model):
     """1e-5, or a few roundings where layers compute in less."""
-    lowest = {layer.compute_dtype for layer in model._flatten_layers()}
+    lowest = {layer.compute_dtype for layer in sublayers(model)}
     if "bfloat16" in lowest:
         return 8 * 2.0**-8
     # a GPU rounds what it multiplies to TensorFloat-32

@@ -42,7 +42,7 @@ class Join(Piece):
             zero = np.any([v == 0 for v in given], axis=0)
             values = np.where(zero, 0.0, values)
         rank = len(call.outputs[0].shape)
-        return [first.along(values, rank + axes.pop())]
+        return [first.replaced(values, rank + axes.pop())]
 
     @staticmethod
     def _pairs(call):
@@ -73,4 +73,4 @@ class Concatenate(Piece):
         for channels in others:
             self.classes.tie(first.atoms, channels.atoms)
             values = np.where(values == channels.values, values, np.nan)
-        return [first.along(values)]
+        return [first.replaced(values)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keras
 
-from keras_bregman.compaction import along, joining, mixing
+from keras_bregman.compaction import channelwise, joining, mixing
 from keras_bregman.compaction.channels import Classes
 from keras_bregman.compaction.elementwise import (
     IDENTITIES,
@@ -40,7 +40,7 @@ def _kind(layer):
         if not kind.__module__.startswith("keras."):
             return Piece
         if kind.__name__ in OPERATIONS:
-            return along.Elementwise
+            return channelwise.Elementwise
         # keras.ops.average is another thing
         joins = joining.Join.functions.keys() - {"Average"}
         return joining.Join if kind.__name__ in joins else Piece
@@ -49,7 +49,7 @@ def _kind(layer):
     if getattr(layer, "noise_shape", None):  # names the channels' number
         return Piece
     if kind is keras.layers.Activation:
-        return along.Elementwise if is_elementwise(layer) else Piece
+        return channelwise.Elementwise if is_elementwise(layer) else Piece
     if kind is keras.layers.MultiHeadAttention:
         return Piece if getattr(layer, "_use_gate", False) else mixing.Attention
     return _KINDS.get(kind, Piece)
@@ -75,16 +75,16 @@ def _why_whole(layer):
 
 
 _KINDS: dict[type, type[Piece]] = {
-    keras.layers.BatchNormalization: along.BatchNormalization,
-    keras.layers.PReLU: along.PReLU,
-    keras.layers.Rescaling: along.Rescaling,
-    keras.layers.Flatten: along.Flatten,
-    keras.layers.Reshape: along.Reshape,
+    keras.layers.BatchNormalization: channelwise.BatchNormalization,
+    keras.layers.PReLU: channelwise.PReLU,
+    keras.layers.Rescaling: channelwise.Rescaling,
+    keras.layers.Flatten: channelwise.Flatten,
+    keras.layers.Reshape: channelwise.Reshape,
     keras.layers.Dense: mixing.Dense,
     keras.layers.Embedding: mixing.Embedding,
     keras.layers.Concatenate: joining.Concatenate,
-    **dict.fromkeys(IDENTITIES, along.Along),
-    **dict.fromkeys(LAYERS, along.Elementwise),
+    **dict.fromkeys(IDENTITIES, channelwise.Channelwise),
+    **dict.fromkeys(LAYERS, channelwise.Elementwise),
     **{
         getattr(keras.layers, name): joining.Join
         for name in joining.Join.functions
@@ -94,15 +94,15 @@ _KINDS: dict[type, type[Piece]] = {
         for n in (1, 2, 3)
         for name, cls in (
             ("Conv", mixing.Convolution),
-            ("DepthwiseConv", along.Depthwise),
+            ("DepthwiseConv", channelwise.Depthwise),
             ("SeparableConv", mixing.Separable),
-            ("MaxPooling", along.Pooling),
-            ("GlobalMaxPooling", along.Pooling),
-            ("GlobalAveragePooling", along.Pooling),
-            ("AveragePooling", along.Pooling),
-            ("UpSampling", along.Pooling),
-            ("Cropping", along.Pooling),
-            ("ZeroPadding", along.Padding),
+            ("MaxPooling", channelwise.Pooling),
+            ("GlobalMaxPooling", channelwise.Pooling),
+            ("GlobalAveragePooling", channelwise.Pooling),
+            ("AveragePooling", channelwise.Pooling),
+            ("UpSampling", channelwise.Pooling),
+            ("Cropping", channelwise.Pooling),
+            ("ZeroPadding", channelwise.Padding),
         )
         if hasattr(keras.layers, f"{name}{n}D")
     },

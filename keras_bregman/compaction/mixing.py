@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_bregman._keras import has_mask
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.elementwise import at_constants, is_elementwise
 from keras_bregman.compaction.piece import (
@@ -52,7 +53,7 @@ class Mixing(Piece):
         else:
             self.classes.tie(self.inputs.atoms, channels.atoms)
             same = self.inputs.values == channels.values
-            self.inputs = channels.along(
+            self.inputs = channels.replaced(
                 np.where(same, channels.values, np.nan)
             )
         self.outputs = Channels(
@@ -290,7 +291,7 @@ class Embedding(Piece):
                 self.classes.add(table.shape[1]),
                 np.where(same, table[0], np.nan),
             )
-        return [self.channels.along(axis=len(call.outputs[0].shape) - 1)]
+        return [self.channels.replaced(axis=len(call.outputs[0].shape) - 1)]
 
     def _config(self):
         kept = int(self.classes.kept(self.channels).sum())
@@ -319,8 +320,7 @@ class Attention(Piece):
         ]
         shapes = [m.shape for m in masks if hasattr(m, "shape")]
         # that of an embedding comes with the tensor
-        passed = (getattr(t, "_keras_mask", None) for t in call.tensors)
-        self.is_masked |= bool(shapes) or any(m is not None for m in passed)
+        self.is_masked |= bool(shapes) or any(map(has_mask, call.tensors))
         # whoever looks at the attention scores, or masks them, sees all heads
         self.is_whole |= len(call.outputs) > 1 or any(
             len(shape) > 3 for shape in shapes

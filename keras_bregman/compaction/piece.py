@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from keras.src.saving.serialization_lib import (
+
+from keras_bregman._keras import (
     ObjectSharingScope,
     SafeModeScope,
+    seeds_of,
+    sublayers,
 )
-
-from keras_bregman._state import seeds_of, states_of
+from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.kernels import TRANSPOSED_LAYERS, is_told_by_config
 
@@ -123,9 +125,7 @@ class Piece:
         if not is_layer(layer):
             return
         layer.set_weights(self.layer.get_weights())
-        parts = zip(
-            self.layer._flatten_layers(), layer._flatten_layers(), strict=True
-        )
+        parts = zip(sublayers(self.layer), sublayers(layer), strict=True)
         for old, new in parts:
             if hasattr(new, "set_vocabulary"):
                 words = old.get_vocabulary(include_special_tokens=False)
@@ -143,7 +143,7 @@ class Piece:
 
 def rebuild_tied(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
     """Layers that have weights in common, made anew, as Keras' files do it."""
-    parts = [part for layer in layers for part in layer._flatten_layers()]
+    parts = [part for layer in layers for part in sublayers(layer)]
     known = {type(part).__name__: type(part) for part in parts}
 
     def each(function, given):

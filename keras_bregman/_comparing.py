@@ -1,0 +1,126 @@
+"""Comparing two forms of a model."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_bregman._checks import shown
+from keras_bregman._graph import structure
+from keras_bregman._keras import readers, sublayers
+
+
+def difference(some, others) -> float:
+    """The largest between outputs, relative to the largest output or to 1.
+
+    Infinite if the shapes or what is not a number differ.
+    """
+    worst = 0.0
+    pairs = zip(
+        keras.tree.flatten(some), keras.tree.flatten(others), strict=True
+    )
+    for pair in pairs:
+        one, other = (
+            ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair
+        )
+        finite = np.isfinite(one)
+        if one.shape != other.shape or (finite != np.isfinite(other)).any():
+            return math.inf
+        one, other = one[finite], other[finite]
+        most = max(1.0, float(np.abs(one).max(initial=0.0)))
+        worst = max(worst, float(np.abs(one - other).max(initial=0.0)) / most)
+    return worst
+
+
+def random_inputs(model: keras.Model, batch: int = 2, seed: int = 0):
+    """Arrays in the structure of a functional or Sequential model's input.
+
+    Floats are normal, bytes from 0 to 255 as in images. Other integers, and
+    whatever an embedding reads, are below the size of the model's smallest
+    embedding, or 0 and 1 without one. Axes of unknown length get 32.
+    """
+    generator = np.random.default_rng(seed)
+    arrays = [
+        _random(generator, tensor, model, batch) for tensor in model.inputs
+    ]
+    return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def as_inputs(model: keras.Model, samples):
+    """Arrays of the inputs' dtypes, in their structure.
+
+    Args:
+        model: A functional or Sequential model.
+        samples: An array or arrays in the structure of its inputs.
+
+    Raises:
+        ValueError: If they do not fit.
+    """
+    try:
+        keras.tree.assert_same_structure(structure(model), samples)
+        arrays = [
+            _array(tensor, given)
+            for tensor, given in zip(
+                model.inputs, keras.tree.flatten(samples), strict=True
+            )
+        ]
+        lengths = {len(array) for array in arrays}
+        fits = len(lengths) == 1 and lengths != {0}
+        for tensor, array in zip(model.inputs, arrays, strict=True):
+            pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
+            fits &= all(known in (None, n) for known, n in pairs)
+    except (OverflowError, RecursionError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        try:
+            given = keras.tree.map_structure(_shape, samples)
+        except RecursionError:  # a list within itself
+            given = shown(samples)
+        wanted = keras.tree.map_structure(lambda t: t.shape, structure(model))
+        raise ValueError(
+            "`samples` must be one or more examples in the structure of the "
+            f"model's inputs, with shapes {wanted}. Received: {given}"
+        )
+    return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def _array(tensor, given):
+    array = np.asarray(given)
+    if tensor.dtype != "string":
+        return array.astype(tensor.dtype)
+    words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("words")
+    # not as objects, which would be pickled
+    return np.array(words, dtype=str).reshape(array.shape)
+
+
+def _shape(given):
+    return f"shape {given.shape}" if hasattr(given, "shape") else shown(given)
+
+
+def _random(generator, tensor, model, batch):
+    shape = [n or 32 for n in tensor.shape]
+    shape[0] = tensor.shape[0] or batch
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    tables = [
+        layer
+        for layer in sublayers(model)
+        if isinstance(layer, keras.layers.Embedding)
+    ]
+    into = readers(tensor)
+    if "int" in dtype or any(table in into for table in tables):
+        most = 256 if dtype == "uint8" else 2
+        rows = min((table.input_dim for table in tables), default=most)
+        return generator.integers(0, rows, shape).astype(dtype)
+    if dtype == "bool":
+        return generator.random(shape) < 0.5
+    if dtype == "string":
+        raise ValueError(
+            "There are no random inputs for a model that reads strings. Pass "
+            "some of its own as `samples`."
+        )
+    return generator.normal(size=shape).astype("float32")

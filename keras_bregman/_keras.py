@@ -1,0 +1,71 @@
+"""What the package reaches in Keras without its promise.
+
+What Keras documents is called where it is needed; this is the rest, to be
+looked through when a new version comes. The optimizers override more of it:
+`base_optimizer.ProximalOptimizer` and `callbacks._list`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+from keras.src.saving.serialization_lib import (
+    ObjectSharingScope,
+    SafeModeScope,
+)
+
+__all__ = ["ObjectSharingScope", "SafeModeScope"]
+
+
+def sublayers(
+    layer: keras.layers.Layer, include_self: bool = True
+) -> Iterable[keras.layers.Layer]:
+    """A layer or model and all within it, at any depth."""
+    return layer._flatten_layers(include_self=include_self)
+
+
+def producer(tensor) -> Any:
+    """The layer or operation that a symbolic tensor comes from, if any."""
+    history = getattr(tensor, "_keras_history", None)
+    return history and history.operation
+
+
+def readers(tensor) -> list:
+    """The layers and operations that a symbolic input goes into."""
+    return [node.operation for node in producer(tensor)._outbound_nodes]
+
+
+def has_nodes(model) -> bool:
+    """Whether a model keeps a graph of layers, as `nodes_of` gives it."""
+    return hasattr(model, "_nodes_by_depth")
+
+
+def nodes_of(graph) -> list:
+    """Every call of a layer in a functional model, from the inputs on."""
+    return [
+        node
+        for depth in sorted(graph._nodes_by_depth, reverse=True)
+        for node in graph._nodes_by_depth[depth]
+    ]
+
+
+def graph_of(model):
+    """The functional model that holds the graph of a Sequential one."""
+    return getattr(model, "_functional", model)
+
+
+def has_mask(tensor) -> bool:
+    """Whether a symbolic tensor carries a mask."""
+    return getattr(tensor, "_keras_mask", None) is not None
+
+
+def seeds_of(layer) -> list[keras.Variable]:
+    """The states of a layer's own generators of random numbers."""
+    return [generator.state for generator in layer._seed_generators]
+
+
+def has_schedule(optimizer) -> bool:
+    """Whether an optimizer's learning rate is a schedule or a callable."""
+    return not isinstance(optimizer._learning_rate, keras.Variable)

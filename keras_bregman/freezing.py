@@ -1,0 +1,51 @@
+"""Training the weights that are on, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import keras
+
+from keras_bregman._checks import check, check_flag
+from keras_bregman._wrappers import inner_optimizers
+from keras_bregman.base_optimizer import ProximalOptimizer
+
+
+def freeze_support(model: keras.Model, frozen: bool = True) -> None:
+    """Holds the regularized weights that are 0 at 0, and lets none go.
+
+    `fit` trains the weights that are on by plain SGD or Adam, without any
+    shrinkage, from now on and in models that are saved and loaded. In a
+    callback it holds from the next step on. A training loop of one's own, whose
+    step is compiled elsewhere, calls `optimizer.freeze_support` and gives that
+    function `optimizer.support_is_frozen` as an argument.
+
+    Args:
+        model: A model that is compiled with LinBreg, AdaBreg or ProxGD.
+        frozen: `False` lets weights be switched on and off again.
+
+    Raises:
+        ValueError: If `model` is compiled with none of them, or `frozen` is no
+            bool.
+    """
+    frozen = check_flag("frozen", frozen)
+    optimizers = [
+        optimizer
+        for optimizer in inner_optimizers(getattr(model, "optimizer", None))
+        if isinstance(optimizer, ProximalOptimizer)
+    ]
+    bound = "compiled with LinBreg, AdaBreg or ProxGD"
+    check("model", model, bool(optimizers), bound)
+    freeze_in(model, optimizers, frozen)
+
+
+def freeze_in(
+    model: keras.Model, optimizers: Iterable[ProximalOptimizer], frozen: bool
+) -> None:
+    """The same in some of a model's optimizers."""
+    changed = False
+    for optimizer in optimizers:
+        changed |= optimizer.support_is_frozen != frozen
+        optimizer.freeze_support(frozen)
+    if changed:  # another step is compiled
+        model.make_train_function(force=True)
