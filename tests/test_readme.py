@@ -23,8 +23,8 @@ def test_the_example_trains_a_sparse_model(capsys):
     names: dict = {}
     exec(code, names)
     assert "total" in capsys.readouterr().out
-    assert kb.density(names["model"]) < 0.2
-    assert names["model"].history.history["val_accuracy"][-1] > 0.9
+    assert kb.density(names["model"]) == pytest.approx(0.05, rel=0.02)
+    assert names["model"].history.history["val_accuracy"][-1] > 0.88
 
 
 @pytest.mark.tensorflow  # which the last block exports by
@@ -44,7 +44,8 @@ def test_its_timings_come_from_the_result_files():
         json.loads((RESULTS / "bench" / f"step-{backend}.json").read_text())
         for backend in ("tensorflow", "jax", "torch")
     ]
-    assert bench.describe_steps(timed) in README.read_text()
+    page = ROOT / "docs" / "results.md"
+    assert bench.describe_steps(timed) in page.read_text()
 
 
 def test_its_results_come_from_the_result_files():
