@@ -30,6 +30,11 @@ class Experiment:
         small: What changes at scale `"small"`.
         small_seeds: The seeds there.
         small_recipes: For a recipe's label, what else changes there.
+        kind: What its rows are to each other: `"table"`; `"curve"`, methods
+            at densities asked for; `"search"`, trials to choose from by
+            validation; `"choice"`, a few recipes trained to be compared;
+            `"compact"`, networks to be made smaller.
+        network: Of a curve, and its data, as tables name them.
         note: A sentence on what a reader of a curve has to know.
     """
 
@@ -43,6 +48,8 @@ class Experiment:
     small_recipes: dict[str, dict[str, Any]] = dataclasses.field(
         default_factory=dict
     )
+    kind: str = "table"
+    network: str = ""
     note: str = ""
 
     def at(self, scale: str) -> tuple[tuple[Recipe, ...], tuple[int, ...]]:
@@ -552,6 +559,8 @@ EXPERIMENTS = {
             comparison.curve(_LENET, comparison.LENET_METHODS),
             (0, 1, 2),
             {"epochs": 10},
+            kind="curve",
+            network="LeNet-300-100 on MNIST",
             note="Each method has the best of fourteen settings at 2 %, by "
             "validation and among those that come to that density without a "
             "cut: search-lenet. STR's density follows from its decay, so that "
@@ -575,6 +584,7 @@ EXPERIMENTS = {
             ),
             (0, 1, 2),
             {"epochs": 10},
+            kind="choice",
         ),
         Experiment(
             "curve-mlp",
@@ -585,6 +595,8 @@ EXPERIMENTS = {
             ),
             (0, 1, 2),
             {"epochs": 10},
+            kind="curve",
+            network="Perceptron 784-200-80-10 on MNIST",
             note="Each method has the settings that its trials chose for "
             "LeNet-300-100: search-lenet. STR has those decays, too, and a "
             "cut where they leave it too dense.",
@@ -596,6 +608,8 @@ EXPERIMENTS = {
             _CONVNET_CURVE,
             (0, 1, 2),
             _QUARTER_CURVE,
+            kind="curve",
+            network="ConvNet on Fashion-MNIST",
             note="Each method has the best settings of six trials at 2.3 %, by "
             "validation: search-convnet.",
         ),
@@ -623,6 +637,7 @@ EXPERIMENTS = {
             ),
             (0, 1, 2),
             _QUARTER_CURVE,
+            kind="choice",
         ),
         *(
             Experiment(
@@ -632,6 +647,8 @@ EXPERIMENTS = {
                 recipes,
                 (0, 1, 2),
                 _QUARTER_CURVE,
+                kind="curve",
+                network=f"{title} on CIFAR-10",
                 note="Settings are published ones and first guesses, without "
                 "trials by validation. LinBreg goes without momentum at the "
                 "other densities, which the test accuracy of full runs at "
@@ -663,6 +680,7 @@ EXPERIMENTS = {
             ),
             (0,),
             {"epochs": 2},
+            kind="compact",
         ),
         *(
             Experiment(
@@ -690,6 +708,7 @@ EXPERIMENTS = {
                 ),
                 (0,),
                 {"epochs": 2},
+                kind="compact",
             )
             for model, title, units in (
                 ("vgg16", "VGG-16", (0.7, 0.5)),
@@ -706,6 +725,7 @@ EXPERIMENTS = {
             ),
             (0,),
             {"width": 0.25, "epochs": 2},
+            kind="compact",
         ),
         Experiment(
             "ablation-lenet",
@@ -723,6 +743,7 @@ EXPERIMENTS = {
             ),
             (0, 1, 2),
             {"epochs": 5},
+            kind="search",
         ),
         Experiment(
             "search-lenet",
@@ -731,6 +752,7 @@ EXPERIMENTS = {
             comparison.search(_LENET, comparison.LENET_METHODS),
             (0,),
             {"epochs": 5},
+            kind="search",
         ),
         *(
             Experiment(
@@ -744,6 +766,7 @@ EXPERIMENTS = {
                 ),
                 (0,),
                 {"width": 0.25, "epochs": 5},
+                kind="search",
             )
             for name, density in (
                 ("search-convnet", 0.023),
@@ -754,4 +777,4 @@ EXPERIMENTS = {
 }
 
 # whose networks are made smaller, and measured where they are used
-COMPACTED = tuple(name for name in EXPERIMENTS if name.startswith("compact-"))
+COMPACTED = tuple(n for n, e in EXPERIMENTS.items() if e.kind == "compact")

@@ -21,7 +21,7 @@ from experiments.recipes import Recipe
 DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
 SEARCHED_AT = 0.02
 
-
+_AT = " at "  # in a label, between the method and its density
 _NOTHING: Mapping[Any, Any] = types.MappingProxyType({})
 
 
@@ -91,10 +91,15 @@ class Method(NamedTuple):
     def at(self, base: Recipe, density: float) -> Recipe:
         """The recipe of the curve at a density."""
         return base.changed(
-            label=f"{self.label} at {100 * density:g} %",
+            label=f"{self.label}{_AT}{100 * density:g} %",
             density=density,
             **{**self.fixed, **self.best, **self.by_density.get(density, {})},
         )
+
+
+def method_of(label: str) -> str:
+    """A recipe's label without the density asked for."""
+    return label.partition(_AT)[0]
 
 
 def _said(value):

@@ -11,11 +11,11 @@ import keras
 
 import keras_bregman as kb
 from experiments import results
+from experiments.archive import Row, name_of
 from experiments.data import Dataset, load
 from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
 from experiments.reporting import curves
-from experiments.reporting.cells import Row, name_of
 from experiments.reporting.figures import render
 from experiments.reporting.tables import settings
 from experiments.training import train

@@ -20,10 +20,10 @@ import numpy as np
 
 import keras_bregman as kb
 from experiments import runner, zoo
+from experiments.archive import Archive
 from experiments.catalog import COMPACTED, EXPERIMENTS
 from experiments.data import load
 from experiments.progress import say
-from experiments.reporting.cells import Archive
 
 BATCHES = (1, 64)
 _SHORTEST = 0.02  # seconds that a measurement takes at least

@@ -8,10 +8,10 @@ import keras
 
 import keras_bregman as kb
 from experiments import probes, results, runner
+from experiments.archive import name_of
 from experiments.catalog import EXPERIMENTS
 from experiments.data import Dataset, load, noise
 from experiments.recipes import Recipe
-from experiments.reporting.cells import name_of
 
 FOLDER = results.ROOT / "saved_models"
 

@@ -3,9 +3,9 @@
 import pytest
 
 from experiments import comparison
+from experiments.archive import Archive
 from experiments.catalog import EXPERIMENTS
 from experiments.recipes import Recipe
-from experiments.reporting.cells import Archive
 
 pytestmark = pytest.mark.once
 

@@ -19,9 +19,9 @@ from experiments import (
     steps,
     throughput,
 )
+from experiments.archive import Row
 from experiments.data import load
 from experiments.recipes import Recipe
-from experiments.reporting.cells import Row
 from experiments.training import train
 
 pytestmark = pytest.mark.once

@@ -9,9 +9,9 @@ from helpers import TINY
 
 import keras_bregman as kb
 from experiments import inference, results, runner, zeros, zoo
+from experiments.archive import Archive
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.reporting import inference as tables
-from experiments.reporting.cells import Archive
 
 pytestmark = pytest.mark.once
 

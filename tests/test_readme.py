@@ -8,8 +8,8 @@ import pytest
 
 import keras_bregman as kb
 from experiments import bench
+from experiments.archive import Archive
 from experiments.reporting import markdown, ranking
-from experiments.reporting.cells import Archive
 
 pytestmark = pytest.mark.once
 

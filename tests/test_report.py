@@ -12,6 +12,7 @@ import pytest
 
 from experiments import results
 from experiments.__main__ import main
+from experiments.archive import Archive, Row
 from experiments.catalog import EXPERIMENTS
 from experiments.reporting import (
     architecture,
@@ -30,7 +31,6 @@ from experiments.reporting import (
     verdicts,
     write,
 )
-from experiments.reporting.cells import Archive, Row
 
 pytestmark = pytest.mark.once
 

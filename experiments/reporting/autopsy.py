@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from experiments.archive import Row
 from experiments.recipes import Recipe
-from experiments.reporting.cells import Row
 from experiments.reporting.curves import (
     BLUE,
     GREEN,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from experiments.reporting.cells import Row
+from experiments.archive import Row
 from experiments.reporting.criteria import (
     CONFIRMED,
     DENSE,

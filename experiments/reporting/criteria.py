@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from experiments.reporting.cells import Row
+from experiments.archive import Row
 
 CONFIRMED, PARTLY, REFUTED = "confirmed", "partly", "refuted"
 

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from experiments.archive import Row
 from experiments.catalog import EXPERIMENTS
 from experiments.recipes import Recipe
-from experiments.reporting.cells import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

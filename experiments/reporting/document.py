@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.archive import Archive
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
 from experiments.reporting import (
     inference,
@@ -12,7 +13,6 @@ from experiments.reporting import (
     speed,
     tables,
 )
-from experiments.reporting.cells import Archive
 from experiments.reporting.figures import Drawn
 from experiments.reporting.tables import Table
 from experiments.reporting.verdicts import Verdict
@@ -162,14 +162,14 @@ def _tables(experiment, archive, scale):
     rows = archive.rows(experiment.name, scale)
     caption = _caption(experiment, scale)
     # the report's own tables show what is missing, line by line
-    optional = scale != "full" or tables.is_search(experiment.name)
+    optional = scale != "full" or experiment.kind == "search"
     if optional and not any(row.results for row in rows):
         yield f"{caption}: no {scale} run yet.", None
-    elif tables.is_search(experiment.name):
+    elif experiment.kind == "search":
         yield f"{caption}.", tables.by_validation(rows)
-    elif tables.is_choice(experiment.name):
+    elif experiment.kind == "choice":
         yield f"{caption}.", tables.by_validation(rows, tested=True)
-    elif tables.is_curve(experiment.name):
+    elif experiment.kind == "curve":
         told = f"{caption}; test accuracy. {experiment.note} {tables.COST}"
         yield told, tables.by_density(rows)
         if (ranked := ranking.by_density(rows)) is not None:

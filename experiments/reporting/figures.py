@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from experiments.archive import Archive, Row, name_of
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.recipes import Recipe
 from experiments.reporting import (
@@ -16,9 +17,7 @@ from experiments.reporting import (
     inference,
     tradeoff,
 )
-from experiments.reporting.cells import Archive, Row, name_of
 from experiments.reporting.published import REPORT
-from experiments.reporting.tables import is_curve
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,7 +151,7 @@ SPECS = (
             tradeoff.draw,
         )
         for name, experiment in EXPERIMENTS.items()
-        if is_curve(name)
+        if experiment.kind == "curve"
     ),
     Spec(
         "autopsy-start",

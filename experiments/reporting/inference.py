@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from experiments.archive import Archive
 from experiments.catalog import COMPACTED
-from experiments.reporting.cells import Archive
 from experiments.reporting.curves import BLUE, GREY, ORANGE, PURPLE, RED
 from experiments.reporting.tables import Table, percent
 

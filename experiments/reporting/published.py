@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.comparison import method_of
+
 
 class Published(NamedTuple):
     """One printed row of a table.
@@ -121,4 +123,4 @@ def paper_of(table: str, label: str) -> Published | None:
 
 def optimizer_of(label: str) -> str:
     """A label without the report's settings or the density asked for."""
-    return label.removesuffix(AS_REPORTED).partition(" at ")[0]
+    return method_of(label.removesuffix(AS_REPORTED))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experiments.reporting.cells import Archive, name_of
+from experiments.archive import Archive, name_of
 from experiments.reporting.tables import Table
 
 TITLE = "Quality: what this package asks of itself"

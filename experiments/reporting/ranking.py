@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from experiments.archive import Archive, Row
 from experiments.catalog import EXPERIMENTS
 from experiments.recipes import DENSITY_TOLERANCE
-from experiments.reporting.cells import Archive, Row
 from experiments.reporting.criteria import beyond_spread, mean
 from experiments.reporting.published import RECORDS
 from experiments.reporting.tables import (
@@ -14,7 +14,6 @@ from experiments.reporting.tables import (
     accuracy,
     by_method,
     densities_of,
-    is_curve,
     percent,
 )
 
@@ -77,7 +76,9 @@ def glance(archive: Archive) -> Table:
     """
     missing = "no full run yet"
     lines = []
-    for name in filter(is_curve, EXPERIMENTS):
+    for name, experiment in EXPERIMENTS.items():
+        if experiment.kind != "curve":
+            continue
         rows = archive.rows(name, "full")
         methods, dense = by_method(rows), _dense(archive, rows[0])
         for density in densities_of(rows):
@@ -87,7 +88,7 @@ def glance(archive: Archive) -> Table:
             others = _best(methods, density, False)
             lines.append(
                 [
-                    EXPERIMENTS[name].title.partition(" at ")[0],
+                    experiment.network,
                     percent(density),
                     _named(*ours),
                     _named(*others) if others else missing,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.reporting.cells import Archive
+from experiments.archive import Archive
 from experiments.reporting.tables import Table
 
 TITLE = "Speed of training: beside Adam, and by several processes"

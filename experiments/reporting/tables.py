@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from experiments.archive import Row
+from experiments.comparison import method_of
 from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting import cost
-from experiments.reporting.cells import Row
 from experiments.reporting.published import Published, paper_of, report_of
 
 _OURS = ("density", "test_accuracy", "train_accuracy")
@@ -63,16 +64,6 @@ def build(name: str, rows: list[Row]) -> Table:
     )
 
 
-def is_search(name: str) -> bool:
-    """Whether an experiment's rows are chosen from, by validation."""
-    return name.startswith(("search-", "ablation-"))
-
-
-def is_choice(name: str) -> bool:
-    """Whether a few of an experiment's rows are trained to be compared."""
-    return name.startswith("decay-")
-
-
 def by_validation(rows: list[Row], tested: bool = False) -> Table:
     """Rows to choose from: test figures only if what is chosen is known."""
     columns = {
@@ -97,11 +88,6 @@ def by_validation(rows: list[Row], tested: bool = False) -> Table:
         ],
         missing,
     )
-
-
-def is_curve(name: str) -> bool:
-    """Whether an experiment asks its methods for densities."""
-    return name.startswith("curve-")
 
 
 def by_density(rows: list[Row]) -> Table:
@@ -148,8 +134,7 @@ def by_method(rows: Iterable[Row]) -> dict[str, dict[float | None, Row]]:
     """A curve's rows by method and density; `None` for the dense ones."""
     found: dict[str, dict[float | None, Row]] = {}
     for row in rows:
-        method = row.label.partition(" at ")[0]
-        found.setdefault(method, {})[row.recipe.density] = row
+        found.setdefault(method_of(row.label), {})[row.recipe.density] = row
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from experiments.reporting.cells import Row
+from experiments.archive import Row
 from experiments.reporting.curves import (
     BLUE,
     GREEN,

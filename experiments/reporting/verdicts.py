@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.archive import Archive
 from experiments.catalog import SCALES
-from experiments.reporting.cells import Archive
 from experiments.reporting.claims import CLAIMS, Claim
 
 OPEN = "open: no full runs yet"

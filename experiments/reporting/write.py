@@ -8,9 +8,9 @@ import sys
 from typing import Any
 
 from experiments import results
+from experiments.archive import QUANTITIES, Archive, Row
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.reporting import document, figures, markdown, page, verdicts
-from experiments.reporting.cells import QUANTITIES, Archive, Row
 from experiments.reporting.figures import Drawn
 from experiments.reporting.published import Published, paper_of, report_of
 from experiments.reporting.verdicts import Verdict
