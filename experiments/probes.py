@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 import keras_bregman as kb
+from experiments import building
 from experiments.data import Dataset
 from experiments.recipes import Recipe
 from experiments.results import finite
@@ -68,7 +69,7 @@ def steps(
         For each of the steps: `step`, and then, on the validation split,
         `loss` and `accuracy`, and `density`.
     """
-    model = recipe.build_model(dataset, seed)
+    model = building.model_of(recipe, dataset, seed)
     stream = batches(
         *recipe.training_data(dataset),
         recipe.batch_size,

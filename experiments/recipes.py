@@ -1,22 +1,21 @@
-"""A training run as data: what is trained, from which start, and how."""
+"""A training run as data: what is trained, from which start, and how.
+
+It needs no Keras, whose import takes seconds; `building` makes it one.
+"""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import dataclasses
 import json
 import types
 import typing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from experiments.data import NAMES, Dataset
 from experiments.stream import steps_per_epoch
-
-if TYPE_CHECKING:  # importing Keras takes seconds, which only training needs
-    import keras
 
 MODELS = ("mlp", "lenet300", "convnet", "resnet18", "vgg13", "vgg16")
 DENSITY_TOLERANCE = 0.02  # `TargetDensity`'s, which needs Keras
@@ -204,45 +203,6 @@ class Recipe:
                 )
         return dataclasses.replace(self, **changes)
 
-    def build_optimizer(self, steps: int) -> keras.optimizers.Optimizer:
-        """The optimizer for a training of so many steps."""
-        import keras
-
-        import keras_bregman as kb
-        from experiments import variants
-        from experiments.peers import masked
-
-        options = dict(self.options)
-        if self.momentum:
-            options["momentum"] = self.momentum
-        rate: Any = self.learning_rate
-        if self.schedule == "cosine":
-            rate = _cosine(rate, steps, self.warmup)
-        if self.optimizer not in ("SGD", "Adam"):
-            options.setdefault("regularizer", self._regularizer())
-        if self.is_peer and self.method != "thresholds":
-            cls = getattr(masked, f"Masked{self.optimizer}")
-            options["keep_gradients"] = self.method == "rigl"
-        elif self.optimizer in ("SGD", "Adam"):
-            cls = getattr(keras.optimizers, self.optimizer)
-        elif variants.ARGUMENTS.isdisjoint(options):
-            cls = getattr(kb, self.optimizer)
-        else:
-            cls = getattr(variants, self.optimizer)
-        return cls(rate, **options)
-
-    def _regularizer(self):
-        from keras_bregman.regularizers import L1, SparseGroupLasso
-
-        if not self.groups:
-            return self.lam
-        return {
-            path: (L1 if how.keys() == {"lam"} else SparseGroupLasso)(
-                **{**how, "lam": how["lam"] * self.lam}
-            )
-            for path, how in self.groups.items()
-        }
-
     def training_data(self, dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Images and labels, the first `examples` or all there are."""
         n = self.examples
@@ -251,113 +211,6 @@ class Recipe:
     def steps_per_epoch(self, dataset: Dataset) -> int:
         images, _ = self.training_data(dataset)
         return steps_per_epoch(len(images), self.batch_size)
-
-    def callbacks(self, seed: int = 0) -> list[keras.callbacks.Callback]:
-        """What steers a training: the density, and tau on a plateau."""
-        import keras_bregman as kb
-
-        found: list[keras.callbacks.Callback] = []
-        # learned thresholds are steered by nobody
-        if self.density is not None and self.method != "thresholds":
-            found.append(self._steering(self.density, seed))
-        if self.schedule == "plateau":
-            found.append(
-                kb.callbacks.PlateauDecay(
-                    factor=self.decay,
-                    patience=self.patience,
-                    threshold=self.threshold,
-                )
-            )
-        return found
-
-    def _steering(self, density, seed):
-        import keras_bregman as kb
-        from experiments.peers import pruning, rewiring
-
-        further = self.steering
-        if self.method == "pruning":
-            return pruning.MagnitudePruning(density, **further)
-        if self.method == "lasso":
-            once = {"begin": LASSO_CUT, "end": LASSO_CUT, **further}
-            return pruning.MagnitudePruning(density, **once)
-        if self.method == "rigl":
-            return rewiring.RigL(density, seed=seed, **further)
-        if self.method == "set":
-            return rewiring.SET(density, seed=seed, **further)
-        return kb.callbacks.TargetDensity(
-            density, ramp=self.ramp, freeze=self.freeze, **further
-        )
-
-    def build_model(self, dataset: Dataset, seed: int) -> keras.Model:
-        """The compiled model at its start, settled by the seed."""
-        import keras
-
-        import keras_bregman as kb
-        from experiments import models
-        from experiments.peers import lasso, learned_threshold
-
-        keras.utils.set_random_seed(seed)
-        norm = {}
-        if self.model.startswith("vgg"):
-            norm["batch_norm"] = self.batch_norm
-        with _policy(self.precision):
-            model = getattr(models, self.model)(
-                dataset.inputs, dataset.classes, self.width, **norm
-            )
-        kb.sparsify(
-            model,
-            self.start,
-            self.start_method,
-            seed=seed,
-            scale=self.start_scale,
-        )
-        # proximal gradient descent has the norm in its step instead
-        if self.method == "lasso" and self.optimizer != "ProxGD":
-            lasso.penalize(model, self.lam)
-        if self.method == "thresholds":
-            model = learned_threshold.learn_thresholds(model, **self.steering)
-        model.compile(
-            self.build_optimizer(self.epochs * self.steps_per_epoch(dataset)),
-            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            metrics=["accuracy"],
-        )
-        return model
-
-    def finished(self, model: keras.Model) -> keras.Model:
-        """A trained model as it is used and counted."""
-        from experiments.peers import learned_threshold
-
-        if self.method != "thresholds":
-            return model
-        assert self.density is not None
-        plain = learned_threshold.fix_thresholds(model, self.density)
-        plain.compile(loss=model.loss, metrics=["accuracy"])
-        return plain
-
-
-def _cosine(rate, steps, warmup):
-    import keras
-
-    rising = round(warmup * steps)
-    return keras.optimizers.schedules.CosineDecay(
-        0.0 if rising else rate,
-        steps - rising,
-        warmup_target=rate if rising else None,
-        warmup_steps=rising,
-    )
-
-
-@contextlib.contextmanager
-def _policy(name):
-    """Layers that are made within compute by this dtype policy."""
-    import keras
-
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _with_tuples(value):

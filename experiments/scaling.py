@@ -21,7 +21,7 @@ from typing import Any
 
 import keras
 
-from experiments import processes, throughput
+from experiments import building, processes, throughput
 from experiments.data import noise
 from experiments.recipes import Recipe
 from experiments.results import ROOT
@@ -137,7 +137,7 @@ def _work(plan: dict[str, Any]) -> None:
         batch = round(share * recipe.batch_size) * workers
         data = noise(recipe.data, entry["steps"] * batch)
         with strategy.scope() if strategy else contextlib.nullcontext():
-            model = recipe.build_model(data, seed=0)
+            model = building.model_of(recipe, data, seed=0)
         clock = _Clock()
         backend.fit(
             model,

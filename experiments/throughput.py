@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from experiments import building
 from experiments.data import Dataset, noise
 from experiments.recipes import Recipe
 from experiments.stream import batches
@@ -101,7 +102,9 @@ def _measure(network, repeats):
     steps, batch_size = network.steps, network.recipe.batch_size
     dataset = noise(network.recipe.data, 20 * batch_size)
     models = {
-        name: network.recipe.changed(**changes).build_model(dataset, seed=0)
+        name: building.model_of(
+            network.recipe.changed(**changes), dataset, seed=0
+        )
         for name, changes in OPTIMIZERS.items()
     }
     sources = {"stream": _stream(network, dataset), "same": _same(dataset)}

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 import keras_bregman as kb
-from experiments import cost, probes
+from experiments import building, cost, probes
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
 from experiments.progress import duration
@@ -62,8 +62,8 @@ def train(
         OSError: If a checkpoint cannot be written; the former one stays.
     """
     made_with = provenance()
-    model = recipe.build_model(dataset, seed)
-    steering = recipe.callbacks(seed)
+    model = building.model_of(recipe, dataset, seed)
+    steering = building.callbacks_of(recipe, seed)
     saver = Checkpoint(
         checkpoint,
         {
@@ -108,14 +108,14 @@ def train(
         raise OutOfTime
     floats = cost.floats(model)
     saver.restore_best(model)
-    model = recipe.finished(model)
+    model = building.finished(recipe, model)
     # once more, as a peer's last cut came behind the history's
     validation = probes.evaluate(model, dataset.x_val, dataset.y_val)
     test = probes.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}
     if recipe.probe_layers:
-        start = recipe.build_model(dataset, seed)
+        start = building.model_of(recipe, dataset, seed)
         probed["layers"] = probes.layers(start, x[:128], y[:128])
     if recipe.probe_steps:
         probed["steps"] = probes.steps(recipe, seed, dataset)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 
 import keras_bregman as kb
-from experiments import probes, results, runner
+from experiments import building, probes, results, runner
 from experiments.archive import name_of
 from experiments.catalog import EXPERIMENTS
 from experiments.data import Dataset, load, noise
@@ -86,7 +86,9 @@ def trained(job: runner.Job, precision: str = "float32") -> keras.Model:
 def untrained(recipe: Recipe, precision: str = "float32") -> keras.Model:
     """A recipe's network at its start, to compute in another precision."""
     dataset = noise(recipe.data, 1)
-    return recipe.changed(precision=precision).build_model(dataset, seed=0)
+    return building.model_of(
+        recipe.changed(precision=precision), dataset, seed=0
+    )
 
 
 def publish(saved: Saved) -> str:

@@ -318,13 +318,26 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         self._frozen_in_step = self._frozen
         grads = [densify(g) for g in grads]
-        if self._frozen and (self.clipnorm or self.global_clipnorm):
-            if trainable_variables is not None:
-                trainable_variables = list(trainable_variables)
-                if not self.built:
-                    self.build(trainable_variables)
-            grads = self._on_support(grads, trainable_variables)
+        if not self._frozen:
+            super().apply(grads, trainable_variables)
+            return
+        variables = self._trainable_variables
+        if trainable_variables is not None:
+            variables = trainable_variables = list(trainable_variables)
+            self.build(variables)
+        if self.clipnorm or self.global_clipnorm:
+            grads = self._on_support(grads, variables)
+        # what a layer's constraint puts at 0 would never move again
+        held = [
+            (variable, variable.constraint(ops.convert_to_tensor(variable)))
+            for variable in variables
+            if getattr(variable, "constraint", None) is not None
+            and self._is_regularized(variable)
+        ]
         super().apply(grads, trainable_variables)
+        for variable, before in held:
+            now = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(ops.equal(now, 0), before, now))
 
     def _on_support(self, grads, variables):
         """Gradients of the weights that can move, which alone are clipped.
@@ -332,8 +345,6 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         Behind batch normalization the gradient of a dead unit is larger by
         1 / sqrt(epsilon), and the others would be clipped to nothing.
         """
-        if variables is None:
-            variables = self._trainable_variables
         return [
             ops.where(
                 ops.equal(variable, 0), ops.zeros_like(gradient), gradient

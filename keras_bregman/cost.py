@@ -18,8 +18,8 @@ from keras_bregman.kernels import (
     einsum_axes,
     is_kernel,
     is_packed,
+    multiplied_by,
     refuse_packed,
-    value_of,
 )
 
 
@@ -151,7 +151,8 @@ def _size(layer, kernel, zeros):
     if zeros:
         return math.prod((layer.kernel if is_packed(layer) else kernel).shape)
     refuse_packed(layer)
-    return int(np.count_nonzero(value_of(layer, kernel)))
+    value = keras.ops.convert_to_numpy(multiplied_by(layer, kernel))
+    return int(np.count_nonzero(value))
 
 
 def _length(shape):

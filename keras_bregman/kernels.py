@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -84,9 +84,15 @@ class Kernel(NamedTuple):
     layer: keras.layers.Layer | None
 
     @property
+    def multiplied(self) -> Any:
+        """What its layer multiplies by, see `multiplied_by`."""
+        return multiplied_by(self.layer, self.variable)
+
+    @property
     def value(self) -> np.ndarray:
-        """What its layer multiplies by, see `value_of`."""
-        return value_of(self.layer, self.variable)
+        """The same as a numpy array."""
+        # not counted by the backend: a GPU may take a subnormal for 0
+        return keras.ops.convert_to_numpy(self.multiplied)
 
 
 def path_of(variable) -> str:
@@ -200,8 +206,8 @@ def is_packed(layer) -> bool:
     return getattr(layer, "quantization_mode", None) in _PACKED
 
 
-def value_of(layer, kernel) -> np.ndarray:
-    """What a layer multiplies by, as a numpy array.
+def multiplied_by(layer, kernel) -> Any:
+    """What a layer multiplies by, a variable or a tensor.
 
     The kernel, but for a layer that makes another of it: with LoRA, whose
     product is added, or in somebody's own property `kernel`.
@@ -209,9 +215,8 @@ def value_of(layer, kernel) -> np.ndarray:
     is_made = getattr(layer, "_kernel", None) is kernel
     # to what is quantized Keras adds after the multiplication
     if is_made and not getattr(layer, "quantization_mode", None):
-        kernel = layer.kernel
-    # not counted by the backend: a GPU may take a subnormal for 0
-    return keras.ops.convert_to_numpy(kernel)
+        return layer.kernel
+    return kernel
 
 
 def is_reparameterized(layer) -> bool:

@@ -12,6 +12,7 @@ from helpers import start_soon
 
 from experiments import (
     bench,
+    building,
     demo,
     imports,
     results,
@@ -43,7 +44,8 @@ def test_all_runs_of_a_plan_start_from_the_same_weights():
     dataset = load("digits")
     plan = demo.plan("digits")
     assert len(plan) == 5
-    start, *others = (r.build_model(dataset, 3).get_weights() for r in plan)
+    built = (building.model_of(r, dataset, 3) for r in plan)
+    start, *others = (model.get_weights() for model in built)
     for other in others:
         for a, b in zip(start, other, strict=True):
             np.testing.assert_array_equal(a, b)

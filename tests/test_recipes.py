@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_bregman as kb
+from experiments import building
 from experiments.catalog import EXPERIMENTS, SCALES
 from experiments.data import Dataset, Inputs
 from experiments.recipes import DENSITY_TOLERANCE, Recipe, parse_change
@@ -116,7 +117,9 @@ class TestRecipe:
 
     def test_optimizers(self):
         def built(name, **changes):
-            return PLAIN.changed(optimizer=name, **changes).build_optimizer(9)
+            return building.optimizer_of(
+                PLAIN.changed(optimizer=name, **changes), 9
+            )
 
         for name in ("SGD", "Adam"):
             assert isinstance(built(name), getattr(keras.optimizers, name))
@@ -138,7 +141,7 @@ class TestRecipe:
                 "kernel": {"lam": 1.0},
             },
         )
-        chosen = grouped.build_optimizer(9).regularizer
+        chosen = building.optimizer_of(grouped, 9).regularizer
         assert list(chosen) == ["dense1", "dense2", "kernel"]
         first, second, other = chosen.values()
         assert (first.lam, first.groups, first.alpha) == (0.4, "input", 0.25)
@@ -149,19 +152,19 @@ class TestRecipe:
         asked = PLAIN.changed(
             density=0.05, ramp=0.4, freeze=0.3, schedule="cosine", epochs=5
         )
-        (target,) = asked.callbacks()
+        (target,) = building.callbacks_of(asked)
         assert (target.density, target.ramp, target.freeze) == (0.05, 0.4, 0.3)
-        rate = asked.build_optimizer(50)._learning_rate
+        rate = building.optimizer_of(asked, 50)._learning_rate
         assert float(rate(0)) == pytest.approx(0.1)
         assert float(rate(25)) == pytest.approx(0.05)
         assert float(rate(50)) == pytest.approx(0)
-        (plateau,) = PLAIN.changed(decay=0.3, patience=2).callbacks()
+        (plateau,) = building.callbacks_of(PLAIN.changed(decay=0.3, patience=2))
         assert (plateau.factor, plateau.patience) == (0.3, 2)
 
     def test_precision(self):
         def built(precision):
             recipe = PLAIN.changed(precision=precision, start=0.5)
-            return recipe.build_model(images("mnist"), 0)
+            return building.model_of(recipe, images("mnist"), 0)
 
         before = keras.config.dtype_policy()
         mixed, plain = built("mixed_bfloat16"), built("float32")
@@ -181,7 +184,9 @@ class TestRecipe:
     def test_the_start_depends_on_the_seed_alone(self):
         def start(optimizer, seed):
             recipe = PLAIN.changed(optimizer=optimizer, width=0.1)
-            return recipe.build_model(images("mnist"), seed).get_weights()
+            return building.model_of(
+                recipe, images("mnist"), seed
+            ).get_weights()
 
         first = start("LinBreg", 0)
         for a, b in zip(first, start("SGD", 0), strict=True):
@@ -190,7 +195,9 @@ class TestRecipe:
 
     def test_the_start_is_as_described(self):
         def kernel(**changes):
-            model = PLAIN.changed(**changes).build_model(images("mnist"), 0)
+            model = building.model_of(
+                PLAIN.changed(**changes), images("mnist"), 0
+            )
             return model.get_layer("dense1").get_weights()[0]
 
         once, twice = kernel(start=0.05), kernel(start=0.05, start_scale=2.0)
@@ -233,12 +240,12 @@ class TestCatalog:
     def test_every_recipe_builds(self):
         models, starts = {}, set()
         for _, _, recipe in DECLARED:
-            recipe.build_optimizer(9)
-            recipe.callbacks()
+            building.optimizer_of(recipe, 9)
+            building.callbacks_of(recipe)
             kind = recipe.model, recipe.batch_norm
             if kind not in models:
                 tiny = recipe.changed(width=0.02)
-                models[kind] = tiny.build_model(images(recipe.data), 0)
+                models[kind] = building.model_of(tiny, images(recipe.data), 0)
             start = kind, repr(recipe.start), recipe.start_method
             if start not in starts:
                 # refuses expressions that take no kernel

@@ -21,6 +21,7 @@ from keras_bregman.callbacks import (
     TargetDensity,
     _strengths,
 )
+from keras_bregman.kernels import kernels
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -459,6 +460,21 @@ class TestTheFrozenSupport:
             expected = np.where((old == 0) & (old.ndim > 1), 0, free)
             np.testing.assert_allclose(new, expected, rtol=1e-5, atol=1e-7)
 
+    @pytest.mark.parametrize("make", (kb.LinBreg, kb.ProxGD))
+    def test_a_constraint_takes_none_away(self, make):
+        """What it puts at 0 in one step may come back in the next."""
+        model = compiled(make(0.5, 0.05), kernel_constraint="non_neg")
+        for kernel in (k.variable for k in kernels(model)):
+            kernel.assign(np.abs(array(kernel)) * 0.02)
+        kb.prune(model, 0.5)
+        model.optimizer.build(model.trainable_variables)
+        model.optimizer.freeze_support()
+        before = supports(model)
+        train(model, 20)
+        for was, kernel in zip(before, supports(model), strict=True):
+            np.testing.assert_array_equal(was, kernel)
+        assert all((array(k.variable) >= 0).all() for k in kernels(model))
+
     def test_may_change_signs_and_thaws(self):
         model = compiled(kb.LinBreg(0.3, 0.5))
         kb.sparsify(model, 0.5, seed=1, scale=0.05)
@@ -814,6 +830,43 @@ def test_goes_on_after_a_crash(method, crash_at, tmp_path):
     assert go().epoch == list(range(crash_at, 6))
     for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_goes_on_after_a_crash_in_the_first_epoch(tmp_path):
+    class Crash(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 11:
+                raise KeyboardInterrupt
+
+    def run(*others):
+        model = perceptron(kb.AdaBreg(0.003, 1.0))
+        target = TargetDensity(0.1, ramp=0.8, freeze=0.2, every=1)
+        backup = keras.callbacks.BackupAndRestore(tmp_path, save_freq=5)
+        fit(model, [target, backup, *others], epochs=2)
+        return model
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Crash())
+    model = run()
+    # of the ramp that began dense, and not of another one
+    assert float(array(model.optimizer.initial_density)) == 1.0
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
+
+
+@pytest.mark.once
+def test_what_lora_adds_counts():
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    model.get_layer("dense2").enable_lora(2)
+    model.compile(kb.AdaBreg(0.003, 1.0), model.loss)
+    size = sum(
+        k.variable.shape[0] * k.variable.shape[1] for k in kernels(model)
+    )
+    product = np.count_nonzero(array(model.get_layer("dense2").kernel))
+    with pytest.raises(ValueError, match=r"cannot be reached.*not trained"):
+        fit(model, [TargetDensity(0.5 * product / size)], 1)
+    wanted = product / size + 0.05
+    fit(model, [TargetDensity(wanted)])
+    assert kb.density(model) == pytest.approx(wanted, rel=0.02)
 
 
 def _wrapped(kind):

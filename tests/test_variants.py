@@ -6,7 +6,7 @@ import pytest
 from helpers import array, compiled, data, train, weights
 
 import keras_bregman as kb
-from experiments import variants
+from experiments import building, variants
 from experiments.recipes import Recipe
 
 pytestmark = pytest.mark.once
@@ -86,17 +86,17 @@ def test_in_a_cycle_the_support_changes_at_full_steps_only(plain, variant):
 
 def test_a_recipe_takes_a_variant_where_its_arguments_ask_for_it():
     recipe = Recipe("", "mlp", "digits", "AdaBreg", 0.1, lam=0.5)
-    assert type(recipe.build_optimizer(9)) is kb.AdaBreg
-    optimizer = recipe.changed(options={"leak": 0.1}).build_optimizer(9)
+    assert type(building.optimizer_of(recipe, 9)) is kb.AdaBreg
+    optimizer = building.optimizer_of(recipe.changed(options={"leak": 0.1}), 9)
     assert type(optimizer) is variants.AdaBreg and optimizer.leak == 0.1
     by_layer = {"dense1/kernel": 0.1, "dense2/kernel": 0.2}
     optimizer = recipe.changed(options={"regularizer": by_layer})
-    optimizer = optimizer.build_optimizer(9)
+    optimizer = building.optimizer_of(optimizer, 9)
     assert optimizer.regularizer["dense2/kernel"].lam == 0.2
 
 
 def test_tau_rises_before_the_cosine():
     recipe = Recipe("", "mlp", "digits", "Adam", 0.1, schedule="cosine")
-    rate = recipe.changed(warmup=0.25).build_optimizer(80)._learning_rate
+    rate = building.optimizer_of(recipe.changed(warmup=0.25), 80)._learning_rate
     found = [float(rate(step)) for step in (0, 10, 20, 50, 80)]
     np.testing.assert_allclose(found, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)

@@ -157,7 +157,8 @@ class TargetDensity(keras.callbacks.Callback):
             )
         self._epoch = self._done = 0
         self._steps: int | None = None
-        self._training = False
+        self._training = self._is_restored = False
+        self._made: list[float] = []
         self._corrected_at: float | None = None
         self._steers, self._has_warned = False, False
         self._list: keras.callbacks.CallbackList | None = None
@@ -193,6 +194,7 @@ class TargetDensity(keras.callbacks.Callback):
                 "with `keras_bregman.AdaBreg(regularizer=1.0)`."
             )
         self._training = True
+        self._made = self._steps_made()
         self._steers = self._has_warned = False
         self._steps = None  # a former fit may have had other data
         self._set_frozen(False)  # or have been broken off
@@ -237,6 +239,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._epoch, self._done = epoch, 0
         # not before: when training begins others may set weights
         if self._begun_at is None:
+            self._is_restored = self._steps_made() != self._made
             # one that its first step builds starts dense
             self._begun_at = 1.0
             if self.of == "kernels" and self.model.built:
@@ -275,6 +278,9 @@ class TargetDensity(keras.callbacks.Callback):
             for optimizer in inner_optimizers(self.model.optimizer)
             if isinstance(optimizer, BregmanOptimizer)
         ]
+
+    def _steps_made(self):
+        return [to_float(o.iterations) for o in self._optimizers()]
 
     def _entries(self):
         """What is steered: what the optimizers regularize and train."""
@@ -318,7 +324,9 @@ class TargetDensity(keras.callbacks.Callback):
             self._begun_at = sparsity.density(self.model, of=self.of)
         optimizer = entries[0].optimizer
         former = to_float(optimizer.initial_density)
-        begins = self._epoch == 0 or former == NOT_BEGUN
+        # BackupAndRestore may go on within the first epoch
+        again = self._epoch == 0 and not self._is_restored
+        begins = again or former == NOT_BEGUN
         if begins:
             optimizer.initial_density.assign(self._begun_at)
         strengths = to_floats(entry.lam for entry in entries)
@@ -427,10 +435,14 @@ class TargetDensity(keras.callbacks.Callback):
     def _scopes(self, density):
         """What shares a strength, and how many weights it gets."""
         by_id = {id(e.variable): e for e in self._entries()}
-        counted = [k.variable for k in sparsity.counted(self.model, self.of)]
-        entries = [by_id[id(v)] for v in counted if id(v) in by_id]
-        others = sum(counts([v for v in counted if id(v) not in by_id]))
-        size = sum(math.prod(v.shape) for v in counted)
+        entries, rest, size = [], [], 0
+        for kernel in sparsity.counted(self.model, self.of):
+            size += math.prod(kernel.variable.shape)
+            if id(kernel.variable) in by_id:
+                entries.append(by_id[id(kernel.variable)])
+            else:  # with LoRA a frozen kernel and a product that is not
+                rest.append(kernel.multiplied)
+        others = sum(counts(rest))
         if round(self.density * size) <= others:
             if not others:
                 why = f"it is less than one of {size:,} weights. Ask for more"
