@@ -329,14 +329,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             grads = self._on_support(grads, variables)
         # what a layer's constraint puts at 0 would never move again
         held = [
-            (variable, variable.constraint(ops.convert_to_tensor(variable)))
+            (variable, variable.constraint(_value(variable)))
             for variable in variables
             if getattr(variable, "constraint", None) is not None
             and self._is_regularized(variable)
         ]
         super().apply(grads, trainable_variables)
         for variable, before in held:
-            now = ops.convert_to_tensor(variable)
+            now = _value(variable)
             variable.assign(ops.where(ops.equal(now, 0), before, now))
 
     def _on_support(self, grads, variables):
