@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import platform
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -155,7 +155,7 @@ def vectors(variables, kinds) -> list[list[Slice]]:
             one that stays as it is.
 
     Returns:
-        Of each vector its pieces.
+        Of each vector its slices.
     """
     if keras.config.backend() != "torch":
         return []
@@ -187,21 +187,67 @@ def vectors(variables, kinds) -> list[list[Slice]]:
     return found
 
 
-def cut(tensor, piece: Slice):
-    """A piece of a torch tensor: writing to it writes to the tensor."""
-    flat, size = tensor.detach().view(-1), piece.stop - piece.start
-    return flat if len(flat) == size else flat.narrow(0, piece.start, size)
+class Part(NamedTuple):
+    """What a variable brings into a joint step, tensors of torch.
+
+    Attributes:
+        weight: Its value.
+        gradient: Its gradient.
+        lam: Its strength, a scalar, if it is regularized.
+        state: Its slots.
+    """
+
+    weight: Any
+    gradient: Any
+    lam: Any
+    state: list[Any]
 
 
-def join(parts):
+def step_jointly(update, slices, parts, scalars) -> None:
+    """One step of all slices of a vector, written to weights and slots.
+
+    Args:
+        update: The step as a function of tensors, that of all their owners.
+        slices: The vector.
+        parts: By the number of a variable, what it brings.
+        scalars: The learning rate and the number of steps.
+    """
+    owners = [parts[s.owner] for s in slices]
+    pairs = list(zip(owners, slices, strict=True))
+    weights = [_cut(owner.weight, s) for owner, s in pairs]
+    gradients = [_cut(owner.gradient, s) for owner, s in pairs]
+    slots = [
+        [_cut(slot, s) for slot, s in zip(each, slices, strict=True)]
+        for each in zip(*(owner.state for owner in owners), strict=True)
+    ]
+    lams = [owner.lam for owner in owners if owner.lam is not None]
+    theta, *new_slots = update(
+        _join(weights),
+        _join(gradients),
+        *scalars,
+        *([_repeated(lams, slices)] if lams else []),
+        *map(_join, slots),
+    )
+    for slot, value in zip(slots, new_slots, strict=True):
+        _spread(value, slot)
+    _spread(theta, weights)
+
+
+def _cut(tensor, part: Slice):
+    """A slice of a torch tensor: writing to it writes to the tensor."""
+    flat, size = tensor.detach().view(-1), part.stop - part.start
+    return flat if len(flat) == size else flat.narrow(0, part.start, size)
+
+
+def _join(parts):
     """Vectors of torch as one."""
     import torch
 
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def repeated(scalars, pieces):
-    """A scalar for each piece, in all its entries; one if all are alike."""
+def _repeated(scalars, slices):
+    """A scalar for each slice, in all its entries; one if all are alike."""
     import torch
 
     # whoever reads from a GPU waits for it
@@ -212,14 +258,14 @@ def repeated(scalars, pieces):
         return scalars[0]
     return torch.cat(
         [
-            scalar.expand(piece.stop - piece.start)
-            for scalar, piece in zip(scalars, pieces, strict=True)
+            scalar.expand(s.stop - s.start)
+            for scalar, s in zip(scalars, slices, strict=True)
         ]
     )
 
 
-def spread(vector, parts) -> None:
-    """Writes to the parts what `join` made of them."""
+def _spread(vector, parts) -> None:
+    """Writes to the parts what `_join` made of them."""
     import torch
 
     if len(parts) == 1:

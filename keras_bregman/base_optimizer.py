@@ -24,12 +24,10 @@ from keras_bregman._checks import (
 )
 from keras_bregman._finite import check_finite
 from keras_bregman._fusion import (
-    cut,
+    Part,
     densify,
     fuse,
-    join,
-    repeated,
-    spread,
+    step_jointly,
     vectors,
 )
 from keras_bregman._scalars import to_float
@@ -379,20 +377,27 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def _joint_steps(self, grads, variables, learning_rate):
         """`update_step` of what comes in vectors; gives back the others."""
-        joint = {p.owner for vector in self._vectors for p in vector}
-        given, alone = {}, []
+        joint = {s.owner for vector in self._vectors for s in vector}
+        parts, alone = {}, []
         for gradient, variable in zip(grads, variables, strict=True):
             index = self._get_variable_index(variable)
             # somebody may have changed its memory format since it was built
             if index in joint and variable.value.is_contiguous():
-                given[index] = gradient.contiguous(), variable
+                member = self._members[index]
+                parts[index] = Part(
+                    variable.value,
+                    gradient.contiguous(),
+                    member.entry and member.entry.lam.value,
+                    [slot.value for slot in member.state],
+                )
             else:
                 alone.append((gradient, variable))
         scalars = _value(learning_rate), _value(self.iterations)
         for vector in self._vectors:
-            pieces = [piece for piece in vector if piece.owner in given]
-            if pieces:
-                self._joint_step(pieces, given, scalars)
+            slices = [s for s in vector if s.owner in parts]
+            if slices:
+                update = self._step_of(self._members[slices[0].owner])
+                step_jointly(update, slices, parts, scalars)
         return tuple(map(list, zip(*alone, strict=True))) or ([], [])
 
     def update_step(self, gradient, variable, learning_rate):
@@ -406,33 +411,6 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         for slot, value in zip(member.state, new_slots, strict=True):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
-
-    def _joint_step(self, pieces, given, scalars):
-        """`update_step` of the pieces of a vector.
-
-        Args:
-            pieces: Of variables of one kind.
-            given: By a variable's index its gradient and itself.
-            scalars: The learning rate and the number of steps.
-        """
-        owners = [self._members[p.owner] for p in pieces]
-        weights = [cut(given[p.owner][1].value, p) for p in pieces]
-        gradients = [cut(given[p.owner][0], p) for p in pieces]
-        slots = [
-            [cut(slot.value, p) for slot, p in zip(each, pieces, strict=True)]
-            for each in zip(*(o.state for o in owners), strict=True)
-        ]
-        lams = [o.entry.lam.value for o in owners if o.entry is not None]
-        theta, *new_slots = self._step_of(owners[0])(
-            join(weights),
-            join(gradients),
-            *scalars,
-            *([repeated(lams, pieces)] if lams else []),
-            *map(join, slots),
-        )
-        for slot, value in zip(slots, new_slots, strict=True):
-            spread(value, slot)
-        spread(theta, weights)
 
     def _step_of(self, member):
         """The step of a variable at present."""
