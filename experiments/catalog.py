@@ -303,6 +303,7 @@ _LENET = Recipe(
     epochs=60,
     schedule="cosine",
 )
+_LENET_CURVE = comparison.curve(_LENET, comparison.LENET_METHODS)
 # without weight decay
 _LENET_FIRST = tuple(m._replace(rounds=()) for m in comparison.LENET_METHODS)
 _LENET_AT_5 = [m.at(_LENET, 0.05) for m in _LENET_FIRST[:3]]
@@ -556,7 +557,7 @@ EXPERIMENTS = {
             "curve-lenet",
             "LeNet-300-100 on MNIST at densities asked for",
             "lenet300",
-            comparison.curve(_LENET, comparison.LENET_METHODS),
+            _LENET_CURVE,
             (0, 1, 2),
             {"epochs": 10},
             kind="curve",
@@ -583,6 +584,18 @@ EXPERIMENTS = {
                 *_decayed(_LENET_AT_5[2], (0.3,)),
             ),
             (0, 1, 2),
+            {"epochs": 10},
+            kind="choice",
+        ),
+        Experiment(
+            "seeds-lenet",
+            "LeNet-300-100 at 5 %: ten seeds of the two that are best",
+            "lenet300",
+            tuple(
+                _asked_for(_LENET_CURVE, f"{method} at 5 %")
+                for method in ("AdaBreg", "Pruning")
+            ),
+            tuple(range(10)),
             {"epochs": 10},
             kind="choice",
         ),
