@@ -37,8 +37,8 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
-core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost golden \
-	hazards keras_features kernels optimizers pruning regularizers sparse_file \
+core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost freezing \
+	golden hazards keras_features kernels optimizers pruning regularizers sparse_file \
 	sparse_start sparsity target_density)
 names := $(subst $(comma),-,$(extras))
 test_ready := $(VENV)/.ready-test-$(names)
