@@ -108,6 +108,13 @@ def _list(options) -> int:
 def _report(options) -> int:
     from experiments.reporting.write import write
 
+    if not options.results.is_dir():
+        print(
+            f"error: {options.results} is no folder of result files, and "
+            "without any the report would be empty. Nothing was written.",
+            file=sys.stderr,
+        )
+        return 1
     try:
         damaged = write(options.results, options.out)
     except OSError as error:

@@ -140,7 +140,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             regularizer = regularizers.get(regularizer)
         self.regularizer = regularizer
         self._frozen = False
-        self._frozen_in_step: bool | None = None  # in what was run or traced
+        # whether it was frozen in what was run or traced, and at last
+        self._traced: set[bool] = set()
+        self._frozen_in_step: bool | None = None
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
@@ -315,6 +317,7 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     def apply(self, grads, trainable_variables=None):
         self._frozen_in_step = self._frozen
+        self._traced.add(self._frozen)
         grads = [densify(g) for g in grads]
         if not self._frozen:
             super().apply(grads, trainable_variables)
@@ -500,12 +503,26 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
 
     @property
     def step_is_stale(self) -> bool:
-        """Whether steps go on that were compiled before `freeze_support`."""
-        return (
-            self._frozen_in_step is not None
-            and self._frozen_in_step != self._frozen
-            and to_float(self.iterations) > to_float(self._changed_at)
-        )
+        """Whether steps go on that were compiled before `freeze_support`.
+
+        Of a function that is compiled for both, by `support_is_frozen` as an
+        argument, none are.
+        """
+        is_known = not self._traced or self._frozen in self._traced
+        return not is_known and self._has_gone_on()
+
+    def is_compiled_for(self, frozen: bool) -> bool:
+        """Whether the step that was compiled last, if any, is of that state."""
+        return self._frozen_in_step in (None, frozen)
+
+    def forget_steps(self) -> None:
+        """To be called when steps that were compiled are made anew."""
+        self._traced.clear()
+        self._frozen_in_step = None
+
+    def _has_gone_on(self):
+        """Whether a step was made since `freeze_support`."""
+        return to_float(self.iterations) > to_float(self._changed_at)
 
     def summary(self, print_fn: Callable[[str], object] = print) -> None:
         """Prints each variable's path, shape, regularizer and strength.
@@ -581,7 +598,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         if fails:
             return
         check_finite(var_list)
-        if self.step_is_stale:
+        # `fit` has one step, the last
+        if not self.is_compiled_for(self._frozen) and self._has_gone_on():
             warn(
                 f"`optimizer.freeze_support({self._frozen})` was called when "
                 "the step was compiled, and this training has gone on without "

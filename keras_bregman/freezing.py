@@ -29,23 +29,31 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
             bool.
     """
     frozen = check_flag("frozen", frozen)
+    optimizer = getattr(model, "optimizer", None)
+    # a MultiOptimizer may know its parts only then
+    if optimizer is not None and model.built and not optimizer.built:
+        optimizer.build(model.trainable_variables)
     optimizers = [
-        optimizer
-        for optimizer in inner_optimizers(getattr(model, "optimizer", None))
-        if isinstance(optimizer, ProximalOptimizer)
+        found
+        for found in inner_optimizers(optimizer)
+        if isinstance(found, ProximalOptimizer)
     ]
     bound = "compiled with LinBreg, AdaBreg or ProxGD"
     check("model", model, bool(optimizers), bound)
-    freeze_in(model, optimizers, frozen)
+    for each in optimizers:
+        each.freeze_support(frozen)
+        each.forget_steps()
+    model.make_train_function(force=True)
 
 
 def freeze_in(
     model: keras.Model, optimizers: Iterable[ProximalOptimizer], frozen: bool
 ) -> None:
-    """The same in some of a model's optimizers."""
+    """The same in some of a model's optimizers, where it is not so."""
     changed = False
     for optimizer in optimizers:
         changed |= optimizer.support_is_frozen != frozen
+        changed |= not optimizer.is_compiled_for(frozen)
         optimizer.freeze_support(frozen)
     if changed:  # another step is compiled
         model.make_train_function(force=True)

@@ -123,6 +123,19 @@ def test_litert_in_less_precision(tmp_path, precision, share, error):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.parametrize("bad", (np.inf, np.nan))
+def test_int8_takes_no_sample_that_is_not_finite(tmp_path, bad):
+    """TensorFlow's converter would take the whole process with it."""
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    inputs = np.ones((3, 4), "float32")
+    inputs[1, 0] = bad
+    path = tmp_path / "m.tflite"
+    with pytest.raises(ValueError, match="`samples` must be finite"):
+        kb.export(model, path, "litert", precision="int8", samples=inputs)
+    assert not path.exists()
+
+
+@pytest.mark.tensorflow
 @pytest.mark.parametrize("sizes", ((4, 4), (4, 5)))
 def test_int8_is_calibrated_by_each_input_s_own_samples(tmp_path, sizes):
     """A SavedModel has them in the order of their names, not the model's."""

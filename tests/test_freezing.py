@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras_bregman as kb
-from tests.helpers import array, compiled, mlp, multi_optimizer, train
+from tests.helpers import array, compiled, data, mlp, multi_optimizer, train
 
 
 def _scaled():
@@ -55,6 +55,88 @@ def test_between_two_fits(make):
     assert any(
         (a != b).any() for a, b in zip(before, _supports(model), strict=True)
     )
+
+
+@pytest.mark.parametrize("frozen", (True, False))
+def test_what_the_optimizer_alone_did_too_late(frozen):
+    """The step that `fit` has is of the other state, whatever the flag says."""
+    model = compiled(kb.AdaBreg(0.03, 0.05))
+    kb.sparsify(model, 0.3, seed=0)
+    kb.freeze_support(model, not frozen)
+    train(model, 2)
+    model.optimizer.freeze_support(frozen)
+    before = _supports(model)
+    kb.freeze_support(model, frozen)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        train(model, 10)
+    pairs = zip(before, _supports(model), strict=True)
+    assert all((a == b).all() for a, b in pairs) == frozen
+
+
+def test_a_target_takes_a_frozen_step_away():
+    class Crash(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 3:
+                raise KeyboardInterrupt
+
+    def target():
+        return kb.callbacks.TargetDensity(0.5, ramp=0.2, freeze=0.5)
+
+    model = compiled(kb.AdaBreg(0.03, 0.05))
+    x, y = data()
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(x, y, 4, 4, verbose=0, callbacks=[target(), Crash()])
+    model.optimizer.freeze_support(False)
+    before = array(model.optimizer.regularized()[0].dual)
+    off = ~_supports(model)[0]
+    moved = []
+
+    class Moves(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            dual = self.model.optimizer.regularized()[0].dual
+            moved.append((array(dual) != before)[off].any())
+
+    model.fit(x, y, 4, 4, verbose=0, callbacks=[target(), Moves()])
+    assert off.any()
+    assert moved[0]
+
+
+@pytest.mark.once
+@pytest.mark.skipif(keras.config.backend() == "torch", reason="never stale")
+def test_a_loop_compiled_for_both_is_never_stale():
+    optimizer = kb.AdaBreg(0.03, 0.05)
+    model = mlp()
+    optimizer.build(model.trainable_variables)
+    gradients = [keras.ops.ones(v.shape) for v in model.trainable_variables]
+
+    def step(frozen):
+        optimizer.apply(gradients, model.trainable_variables)
+
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        step = tf.function(step)
+    for frozen in (False, True, False, False, True):
+        optimizer.freeze_support(frozen)
+        step(frozen)
+        assert not optimizer.step_is_stale
+
+
+@multi_optimizer
+def test_a_multi_optimizer_that_is_told_by_a_function():
+    ours, theirs = kb.AdaBreg(0.03, 0.05), keras.optimizers.SGD(0.1)
+    model = compiled(
+        keras.optimizers.MultiOptimizer(
+            lambda v: ours if "hidden/kernel" in v.path else theirs
+        )
+    )
+    kb.sparsify(model, 0.3, seed=0)
+    kb.freeze_support(model)
+    before = array(model.get_layer("hidden").kernel) != 0
+    train(model, 4)
+    kernel = array(model.get_layer("hidden").kernel)
+    assert ((kernel != 0) == before).all()
 
 
 @pytest.mark.parametrize("optimizer", (None, "adam"))

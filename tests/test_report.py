@@ -470,6 +470,19 @@ def test_a_field_younger_than_a_result_does_not_outdate_it(tmp_path):
     assert not Archive(tmp_path).stale
 
 
+def test_results_that_are_nowhere_leave_the_former_report(tmp_path, capsys):
+    out = tmp_path / "out"
+    (out / "figures").mkdir(parents=True)
+    former = out / "figures" / "figure2.png"
+    former.write_text("former")
+    for source in (tmp_path / "typo", former):
+        command = ["report", "--results", str(source), "--out", str(out)]
+        assert main(command) == 1
+        assert "no folder of result files" in capsys.readouterr().err
+    assert former.read_text() == "former"
+    assert [f.name for f in out.iterdir()] == ["figures"]
+
+
 def test_a_full_disk_is_said_and_leaves_the_former_report(
     tmp_path, no_images, monkeypatch, capsys
 ):

@@ -186,11 +186,13 @@ class TargetDensity(keras.callbacks.Callback):
             to_front(callbacks, self)
 
     def on_train_begin(self, logs=None):
-        if not self._optimizers():
+        found = inner_optimizers(self.model.optimizer)
+        # a MultiOptimizer may know its parts only from the first step on
+        if found and not self._optimizers():
             raise ValueError(
                 "TargetDensity steers the lambda of LinBreg, AdaBreg or "
                 "another BregmanOptimizer, and the model is compiled with "
-                f"{_names(inner_optimizers(self.model.optimizer))}. Compile it "
+                f"{_names(found)}. Compile it "
                 "with `keras_bregman.AdaBreg(regularizer=1.0)`."
             )
         self._training = True
@@ -301,7 +303,8 @@ class TargetDensity(keras.callbacks.Callback):
         if not entries:
             raise ValueError(
                 "TargetDensity needs a regularized variable that is trained, "
-                f"and {_names(self._optimizers())} has none. "
+                f"and {_names(inner_optimizers(self.model.optimizer))} has "
+                "none. "
                 "`regularizer=1.0` takes variables whose path ends in kernel; "
                 "for others give a dict, as {'lora_kernel': 1.0}, and "
                 "of='regularized'."
