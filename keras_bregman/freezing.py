@@ -29,7 +29,9 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
             bool.
     """
     frozen = check_flag("frozen", frozen)
-    optimizer = getattr(model, "optimizer", None)
+    is_model = isinstance(model, keras.Model)
+    # one that was never compiled has none
+    optimizer = getattr(model, "optimizer", None) if is_model else None
     # a MultiOptimizer may know its parts only then
     if optimizer is not None and model.built and not optimizer.built:
         optimizer.build(model.trainable_variables)

@@ -412,6 +412,12 @@ def _of_entry(name):
     return call
 
 
+def _compiled(world):
+    model = _dense()
+    model.compile(world.optimizer(False), "mse")
+    return model
+
+
 def _fit(world):
     model = _dense()
     model.compile(world.optimizer(False), "mse", run_eagerly=True)
@@ -485,6 +491,11 @@ TARGETS = [
         {"lam": _LAM, "expression": _good("", "kernel", "hidden")},
     ),
     Target("freeze_support", _method("freeze_support"), {"frozen": _FLAG}),
+    Target(
+        "freeze_support of a model",
+        lambda world, **a: kb.freeze_support(**a),
+        {"model": _compiled, "frozen": _FLAG},
+    ),
     Target(
         "build",
         _method("build"),
