@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import (
+    check,
     check_choice,
     check_expression,
     check_number,
@@ -110,6 +111,7 @@ def densities(
             kernel which is trained, or a kernel of integers.
     """
     given = density if isinstance(density, Mapping) else {"": density}
+    check("density", density, bool(given), "a share, or one by expression")
     by_expression = {
         check_expression("density", expression): check_number(
             "density", share, "(0, 1]"

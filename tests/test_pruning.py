@@ -110,6 +110,7 @@ def test_training_on_keeps_the_pattern_and_mends_the_loss():
     (
         ({"density": 0.0}, ValueError, "`density`"),
         ({"density": 1.5}, ValueError, "`density`"),
+        ({"density": {}}, ValueError, "`density` must be a share, or one"),
         ({"density": {"nowhere": 0.5}}, ValueError, "takes no kernel"),
         (
             {"density": 0.5, "distribution": "even"},
