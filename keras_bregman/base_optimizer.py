@@ -226,13 +226,13 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             variables, paths, numbered(paths), shrinks, strict=True
         ):
             slots, entry = self.slot_names(), None
-            if shrink is None:
-                state = [self._add_slot(variable, slot) for slot in slots]
-            else:
+            lam: Any = None
+            if shrink is not None:
                 lam = self._add_lambda(variable, shrink.regularizer.lam)
                 if self.keeps_dual:
                     slots = ("dual", *slots)
-                state = [self._add_slot(variable, slot) for slot in slots]
+            state = [self._add_slot(variable, slot) for slot in slots]
+            if shrink is not None:
                 entry = Regularized(name, variable, self, shrink, lam, state)
             if shrink not in made:
                 update = fuse(

@@ -39,16 +39,20 @@ for module in ("keras_bregman", "keras_bregman.tuning"):
 """
 
 
-def test_importing_it_imports_keras_and_numpy_alone():
+def _printed(program):
     done = subprocess.run(
-        [sys.executable, "-c", _IMPORTED],
+        [sys.executable, "-c", program],
         check=True,
         capture_output=True,
         text=True,
         cwd=ROOT,
     )
+    return done.stdout
+
+
+def test_importing_it_imports_keras_and_numpy_alone():
     alone, with_tuning = (
-        set(json.loads(line)) for line in done.stdout.splitlines()[-2:]
+        set(json.loads(line)) for line in _printed(_IMPORTED).splitlines()[-2:]
     )
     assert "keras_bregman.optimizers" in alone
     needed = {"keras_bregman", "keras", "numpy", *sys.stdlib_module_names}
@@ -64,14 +68,7 @@ def test_what_needs_other_packages_is_there_when_asked_for():
         "import keras_bregman as kb; "
         "print(kb.plots.__name__, kb.tuning.__name__)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        check=True,
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-    )
-    assert done.stdout.split() == [
+    assert _printed(code).split() == [
         "keras_bregman.plots",
         "keras_bregman.tuning",
     ]
