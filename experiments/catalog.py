@@ -767,6 +767,19 @@ EXPERIMENTS = {
             {"epochs": 5},
             kind="search",
         ),
+        Experiment(
+            "search-lenet-5",
+            "LeNet-300-100 at 5 %: further trials of every method",
+            "search-lenet300-5",
+            comparison.search(
+                _LENET,
+                comparison.LENET_METHODS_AGAIN,
+                comparison.SEARCHED_AGAIN_AT,
+            ),
+            (0, 1, 2),
+            {"epochs": 5},
+            kind="search",
+        ),
         *(
             Experiment(
                 name,

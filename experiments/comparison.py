@@ -4,9 +4,11 @@ Every method gets the same network, data, epochs, batches and schedule. On
 LeNet-300-100 and the ConvNet each gets the same number of trials too: those of
 a grid around its published settings, and on LeNet-300-100 three further rounds
 from the best so far, over weight decay, over what may go with it, and over when
-weights leave or move, at one density and for one seed. What the validation
-split likes best, among those that reach the density by themselves, is what the
-curves are trained with. The networks of CIFAR-10 have had no trials.
+weights leave or move, at one density and for one seed. A last round there, at
+a higher density and over three seeds, serves that density and the next. What
+the validation split likes best, among those that reach the density by
+themselves, is what the curves are trained with. The networks of CIFAR-10 have
+had no trials.
 """
 
 from __future__ import annotations
@@ -72,8 +74,7 @@ class Method(NamedTuple):
             tried += [(changes, best | changes) for changes in further.tried]
         return [
             base.changed(
-                label=f"{self.label}: "
-                + ", ".join(f"{k} {_said(v)}" for k, v in changes.items()),
+                label=f"{self.label}: {_words(changes)}",
                 density=density,
                 **{**self.fixed, **settings},
             )
@@ -100,6 +101,11 @@ class Method(NamedTuple):
 def method_of(label: str) -> str:
     """A recipe's label without the density asked for."""
     return label.partition(_AT)[0]
+
+
+def _words(changes):
+    said = (f"{name} {_said(value)}" for name, value in changes.items())
+    return ", ".join(said) or "unchanged"
 
 
 def _said(value):
@@ -320,6 +326,72 @@ LENET_METHODS = (
             )
         },
     ),
+)
+
+# the round at a higher density, and what it is for
+SEARCHED_AGAIN_AT = 0.05
+DENSER = (0.1, SEARCHED_AGAIN_AT)
+
+
+def _tried_again(method: Method, again: Round) -> Method:
+    """A method whose trials begin with what it has been given so far."""
+    told = method.by_density.get(SEARCHED_AGAIN_AT, {})
+    return method._replace(
+        fixed=method.fixed | method.best | told,
+        grid={},
+        chosen=(),
+        rounds=(again,),
+    )
+
+
+_AGAIN = {
+    "AdaBreg": Round(({"freeze": 0.4}, {"ramp": 0.6}, {"lam": 0.1})),
+    "LinBreg": Round(
+        (
+            {"options": {"weight_decay": 1e-3}},
+            {"learning_rate": 0.5},
+            {"lam": 0.1},
+        )
+    ),
+    "Pruning": Round(
+        (
+            {"options": {"weight_decay": 0.5}},
+            {"learning_rate": 2e-3},
+            {"steering": {"end": 0.75}},
+        )
+    ),
+    "RigL": Round(
+        (
+            {"options": {"weight_decay": 5e-3}},
+            {"learning_rate": 0.1},
+            {"steering": {"fraction": 0.3}},
+        )
+    ),
+    "SET": Round(
+        (
+            {"options": {"weight_decay": 5e-3}},
+            {"learning_rate": 0.2},
+            {"steering": {"fraction": 0.5}},
+        )
+    ),
+    "Lasso": Round(
+        (
+            {"options": {"weight_decay": 0.2}},
+            {"learning_rate": 3e-3},
+            {"lam": 1e-5},
+        )
+    ),
+    "ProxGD": Round(
+        (
+            {"options": {"weight_decay": 1e-3}},
+            {"learning_rate": 0.1},
+            {"lam": 3e-5},
+        )
+    ),
+    "STR": Round(tuple({"learning_rate": tau} for tau in (0.03, 0.07, 0.2))),
+}
+LENET_METHODS_AGAIN = tuple(
+    _tried_again(method, _AGAIN[method.label]) for method in LENET_METHODS
 )
 
 # The four that go on to larger networks. The ConvNet has no batch
