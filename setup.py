@@ -43,7 +43,7 @@ docs = [
     "mkdocs-material>=9.7",
     "mkdocstrings[python]>=1.0",
 ]
-export = ["ai-edge-litert>=2.3", "onnxruntime", "tf2onnx"]
+export = ["ai-edge-litert>=2.3", "onnxruntime", "tf2onnx>=1.17"]
 
 setup(
     name="keras-bregman",

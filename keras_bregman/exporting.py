@@ -107,7 +107,7 @@ def export(
         elif format == "litert":
             _litert(model, target, precision, samples)
         else:
-            _onnx(model, target, samples)
+            _onnx(model, target)
         return _difference(model, target, format, precision, samples)
 
 
@@ -127,7 +127,7 @@ def _check(model, path, format, precision, samples):
     check(
         "model",
         model,
-        format == "saved_model" or not _has_halves(model),
+        _knows(format, model),
         f"one with weights in float32 for format='{format}', as the "
         "policies 'float32' and 'mixed_float16' make them, and not "
         "quantized in half precision",
@@ -151,12 +151,16 @@ def _is_finite(array):
     return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
-def _has_halves(model):
-    """Whether more than its arithmetic, which can be changed, is in half."""
+def _knows(format, model):
+    """Whether a format's runtime computes with the model's weights."""
+    if format == "saved_model":
+        return True
     dtypes = {keras.backend.standardize_dtype(v.dtype) for v in model.variables}
-    # a layer's quantization is a part of its policy
+    strange = {*_HALVES, "float64"} if format == "litert" else {*_HALVES}
+    # Arithmetic in half precision can be changed, but for a quantized layer,
+    # which has that in its policy.
     modes = [getattr(x, "quantization_mode", None) for x in _in_halves(model)]
-    return bool(dtypes & set(_HALVES)) or any(modes)
+    return not (dtypes & strange or any(modes))
 
 
 def _in_halves(model):
@@ -189,13 +193,19 @@ def _suits(path, format):
     return path.suffix == SUFFIXES[format]
 
 
-def _saved_model(model, path, batch=None):
-    """As Keras' own export, which writes every weight twice."""
+def _served(model, batch=None):
+    """What a model computes, as a function of TensorFlow."""
     import tensorflow as tf
+
+    names = _output_names(model)
 
     def serve(*tensors):
         given = keras.tree.pack_sequence_as(structure(model), tensors)
-        return model(given, training=False)
+        answers = model(given, training=False)
+        if not _is_deep(answers):
+            return answers
+        # which a signature cannot return
+        return dict(zip(names, keras.tree.flatten(answers), strict=True))
 
     specs = [
         tf.TensorSpec(
@@ -203,8 +213,22 @@ def _saved_model(model, path, batch=None):
         )
         for tensor, name in zip(model.inputs, _names(model), strict=True)
     ]
+    return tf.function(serve, input_signature=specs, autograph=False)
+
+
+def _is_deep(answers):
+    """Whether a list or a dictionary has others in it."""
+    parts = answers.values() if isinstance(answers, dict) else answers
+    nested = keras.tree.is_nested
+    return nested(answers) and any(map(nested, parts))
+
+
+def _saved_model(model, path, batch=None):
+    """As Keras' own export, which writes every weight twice."""
+    import tensorflow as tf
+
     module = tf.Module()
-    module.serve = tf.function(serve, input_signature=specs, autograph=False)
+    module.serve = _served(model, batch)
     variables = [*model.trainable_variables, *remembered(model)]
     module.weights = [variable.value for variable in variables]
     module.tables = [
@@ -238,19 +262,45 @@ def _names(model):
 
 
 def _output_names(model):
-    """As TensorFlow names what a signature returns."""
+    """Those of the outputs: keys of a dictionary, or numbers."""
     outputs = None if isinstance(model, keras.Sequential) else model.output
     if isinstance(outputs, dict):
-        return sorted(outputs)  # as keras.tree flattens them
+        found = keras.tree.flatten_with_path(outputs)
+        names = ["_".join(map(str, path)) for path, _ in found]
+        if len(set(names)) == len(names):
+            return names
     return [f"output_{i}" for i in range(len(model.outputs))]
 
 
-def _onnx(model, path, samples):
-    n = model.inputs[0].shape[0] or 1
-    some = keras.tree.map_structure(lambda array: array[:n], samples)
-    model(some, training=False)  # Keras asks for a call
-    with replacing(path) as made:
-        model.export(made, format="onnx", verbose=False)
+def _onnx(model, path):
+    """As Keras' own export, which leaves random layers as in training."""
+    import onnx
+    import tf2onnx
+
+    serve = _served(model)
+    proto, _ = tf2onnx.convert.from_function(
+        serve, input_signature=serve.input_signature
+    )
+    # To the converter a tensor that a layer keeps is one more input.
+    captures = serve.get_concrete_function().graph.captures
+    kept = {placeholder.name: tensor for tensor, placeholder in captures}
+    read = set(_read(proto.graph))
+    for one in [i for i in proto.graph.input if i.name in kept]:
+        proto.graph.input.remove(one)
+        if one.name in read:
+            array = kept[one.name].numpy()
+            value = onnx.numpy_helper.from_array(array, one.name)
+            proto.graph.initializer.append(value)
+    write_whole(path, proto.SerializeToString())
+
+
+def _read(graph):
+    """The names of all that nodes of an ONNX graph take."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _read(inner)
 
 
 def _litert(model, path, precision, samples):

@@ -341,6 +341,43 @@ def test_samples_are_cast_and_outputs_may_have_no_batch(tmp_path, format, name):
 
 
 @pytest.mark.tensorflow
+@FORMATS
+def test_layers_that_are_random_or_keep_statistics(tmp_path, format, name):
+    rng = np.random.default_rng(0)
+    inputs = keras.Input((6, 6, 1))
+    norm = layers.Normalization()
+    norm.adapt(3 + 5 * rng.normal(size=(20, 6, 6, 1)))
+    x = layers.RandomFlip()(layers.RandomContrast(0.5)(norm(inputs)))
+    x = layers.GaussianNoise(1.0)(layers.Dropout(0.5)(x))
+    model = keras.Model(inputs, layers.Flatten()(x))
+    given = 3 + 5 * rng.normal(size=(4, 6, 6, 1))
+    assert kb.export(model, tmp_path / name, format, samples=given) < 1e-5
+
+
+@pytest.mark.tensorflow
+@FORMATS
+def test_outputs_within_outputs(tmp_path, format, name):
+    inputs = keras.Input((3,))
+    a, b = layers.Dense(2)(inputs), layers.Dense(4)(inputs)
+    model = keras.Model(inputs, {"x": [a, b], "y": (b, {"z": a})})
+    assert kb.export(model, tmp_path / name, format) < 1e-5
+    names = ["x_0", "x_1", "y_0", "y_1_z"]
+    assert exporting._output_names(model) == names
+    if format == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+        found = onnxruntime.InferenceSession(tmp_path / name).get_outputs()
+        assert [output.name for output in found] == names
+
+
+@pytest.mark.tensorflow
+def test_double_precision_is_not_for_litert(tmp_path):
+    keras.config.set_dtype_policy("float64")
+    with pytest.raises(ValueError, match="weights in float32 for format='lit"):
+        kb.export(network(), tmp_path / "m.tflite", "litert")
+    assert kb.export(network(), tmp_path / "model") < 1e-5
+
+
+@pytest.mark.tensorflow
 @pytest.mark.parametrize(
     "samples",
     [
