@@ -301,7 +301,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--minutes",
-        type=float,
+        type=_minutes,
         help="stop in time, at the end of an epoch; the next call goes on",
     )
     run.add_argument(
@@ -404,6 +404,13 @@ def _seed(text: str) -> int:
 def _width(text: str) -> float:
     number = float(text)
     if not 0 < number < 100:
+        raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
+    return number
+
+
+def _minutes(text: str) -> float:
+    number = float(text)
+    if not number > 0:
         raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
     return number
 

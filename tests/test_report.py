@@ -23,6 +23,7 @@ from experiments.reporting import (
     figures,
     inference,
     markdown,
+    page,
     quality,
     ranking,
     speed,
@@ -189,9 +190,41 @@ def test_a_curve_is_a_table_of_methods_by_densities(tmp_path):
     # `put` gives every run a density of 10 %
     assert lines["AdaBreg"]["5 %"] == "90.00 ± 0.00 (10 %)"
     assert lines["STR"]["20 %"] == "90.00 (10 %), 1 of 3"
-    assert lines["STR"]["10 %"] == "no full run yet"
+    assert lines["STR"]["10 %"] is None
+    assert table.missing == "no full run yet"
     assert (lines["SET"]["FLOPs"], lines["SET"]["memory"]) == ("4 %", "3.5")
     assert lines["Adam"]["FLOPs"] == "-"  # its file does not say
+
+
+def test_on_the_page_every_cell_stands_in_its_column():
+    table = tables.Table(
+        [("", ("method",)), ("asked for", ("10 %", "5 %", "2 %", "1 %"))],
+        [
+            ["AdaBreg", None, "90", None, None],
+            ["LinBreg", "91", "91", None, "85"],
+            ["RigL", None, None, None, None],
+        ],
+        "no run",
+    )
+    heads, *rows = re.findall(
+        "<tr>(?!<td colspan)(.*?)</tr>", page._table(table, "")
+    )
+    assert heads.count("<th") == 5
+    found = [
+        [
+            cell
+            for span, text in re.findall(
+                r'<td[^>]*?(?:colspan="(\d+)")?>(.*?)</td>', row
+            )
+            for cell in [text] * int(span or 1)
+        ]
+        for row in rows
+    ]
+    assert found == [
+        ["no run" if cell is None else cell for cell in row]
+        for row in table.rows
+    ]
+    assert rows[1].count("no run") == 1 and rows[2].count("no run") == 1
 
 
 def test_who_is_first_at_a_density(tmp_path):
@@ -277,7 +310,7 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     )
     (line,) = lines()
     assert line == [
-        *(network, "5 %", "AdaBreg 90.00, 1 of 3", "no full run yet", "-"),
+        *(network, "5 %", "AdaBreg 90.00, 1 of 3", None, "-"),
         *("90.00 ± 0.00 by Adam", record),
     ]
     # another experiment's dense network, of the same kind and more weights
@@ -295,7 +328,7 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     assert lines()[0][4] == "level"
     put(tmp_path, "curve-resnet18", only=("LinBreg at 5 %",), density=0.05)
     assert lines()[1][-2:] == [
-        "no full run yet",
+        None,
         "90.9 at 5.5 %, the paper's LinBreg; "
         "94.93 at 5 %, AdaBreg, 10,000-class head",
     ]
@@ -309,7 +342,9 @@ def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):
     archive = Archive(tmp_path)
     built = document.build(archive, [], []).sections
     sections = {
-        s.title.partition(":")[0]: s for s in built if "LeNet" in s.title
+        s.title.partition(":")[0]: s
+        for s in built
+        if "LeNet" in s.title and "further trials" not in s.title
     }
     (caption, table), (small, none) = sections["Search"].tables
     assert caption == "Full scale." and none is None

@@ -66,7 +66,6 @@ def sizes(rows: Measured) -> Table:
             ]
             for row in rows
         ],
-        "-",
     )
 
 
@@ -86,7 +85,6 @@ def zeros(rows: Measured) -> Table:
             [*key, *(cells.get(density, "-") for density in densities)]
             for key, cells in found.items()
         ],
-        "-",
     )
 
 

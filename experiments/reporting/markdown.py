@@ -64,7 +64,11 @@ def table_of(table: Table) -> str:
         for group, columns in table.groups
         for column in columns
     ]
-    return _lines(header, table.rows, "--:")
+    rows = [
+        [table.missing if text is None else text for text in row]
+        for row in table.rows
+    ]
+    return _lines(header, rows, "--:")
 
 
 def _lines(header, rows, align):

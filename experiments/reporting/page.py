@@ -147,22 +147,24 @@ def _table(table: Table, caption: str) -> str:
 
 
 def _cells(table, row):
-    """A row's cells; what is missing is said once for all columns."""
+    """A row's cells; of missing ones side by side it is said once."""
     texts = iter(row)
     cells = []
     for name, columns in table.groups:
-        group = list(itertools.islice(texts, len(columns)))
-        missing = group.count(table.missing)
-        if missing:
-            cells.append(
-                f'<td class="none first" colspan="{missing}">'
-                f"{_text(table.missing)}</td>"
-            )
-        cells += [
-            f"<td{_edge(i, name)}>{_text(text)}</td>"
-            for i, text in enumerate(group)
-            if text != table.missing
-        ]
+        i = 0
+        group = itertools.islice(texts, len(columns))
+        for text, alike in itertools.groupby(group):
+            n = len(list(alike))
+            edge = "first" if not i and name else ""
+            if text is None:
+                cells.append(
+                    f'<td class="{f"none {edge}".strip()}" colspan="{n}">'
+                    f"{_text(table.missing)}</td>"
+                )
+            else:
+                cells.append(f"<td{_edge(i, name)}>{_text(text)}</td>")
+                cells += [f"<td>{_text(text)}</td>"] * (n - 1)
+            i += n
     return "".join(cells)
 
 

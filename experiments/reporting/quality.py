@@ -42,7 +42,6 @@ def build(archive: Archive) -> Table:
             else [what, asked, "not measured yet", "-", "-"]
             for what, file, asked, describe in found
         ],
-        "-",
     )
 
 

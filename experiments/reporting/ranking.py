@@ -14,6 +14,7 @@ from experiments.reporting.tables import (
     accuracy,
     by_method,
     densities_of,
+    no_run,
     percent,
 )
 
@@ -65,7 +66,6 @@ def by_density(rows: list[Row]) -> Table | None:
             [name, *cells]
             for name, *cells in zip(names, *columns.values(), strict=True)
         ],
-        "-",
     )
 
 
@@ -74,8 +74,7 @@ def glance(archive: Archive) -> Table:
 
     A line for each density at which a Bregman optimizer has run.
     """
-    missing = "no full run yet"
-    lines = []
+    lines: list[list[str | None]] = []
     for name, experiment in EXPERIMENTS.items():
         if experiment.kind != "curve":
             continue
@@ -91,14 +90,14 @@ def glance(archive: Archive) -> Table:
                     experiment.network,
                     percent(density),
                     _named(*ours),
-                    _named(*others) if others else missing,
+                    _named(*others) if others else None,
                     _standing(ours[1], others[1]) if others else "-",
-                    accuracy(dense, f" by {dense.label}") if dense else missing,
+                    accuracy(dense, f" by {dense.label}") if dense else None,
                     _published(name, density),
                 ]
             )
     heads = ("network", "density", "Bregman", "other methods", "Bregman is")
-    return Table([("", (*heads, "dense", "published"))], lines, missing)
+    return Table([("", (*heads, "dense", "published"))], lines, no_run("full"))
 
 
 def _best(methods, density: float, is_bregman: bool):

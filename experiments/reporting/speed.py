@@ -108,5 +108,4 @@ def _side_by_side(heads, words, found):
             ]
             for key, cells in found.items()
         ],
-        "-",
     )

@@ -25,13 +25,13 @@ class Table(NamedTuple):
 
     Attributes:
         groups: Name and columns of each group of columns, in order.
-        rows: The text of every cell.
-        missing: What stands in a cell without a run.
+        rows: The text of every cell, `None` in one without a run.
+        missing: What is said there, if there is one.
     """
 
     groups: list[tuple[str, tuple[str, ...]]]
-    rows: list[list[str]]
-    missing: str
+    rows: list[list[str | None]]
+    missing: str = ""
 
 
 def build(name: str, rows: list[Row]) -> Table:
@@ -60,7 +60,7 @@ def build(name: str, rows: list[Row]) -> Table:
             ]
             for row in rows
         ],
-        _no_run(rows[0].scale),
+        no_run(rows[0].scale),
     )
 
 
@@ -72,21 +72,20 @@ def by_validation(rows: list[Row], tested: bool = False) -> Table:
         **({"test_accuracy": "test"} if tested else {}),
         "train_accuracy": "train",
     }
-    missing = _no_run(rows[0].scale)
     return Table(
         [("", ("recipe", "tau", *columns.values(), "n"))],
         [
             [
                 *settings(row)[:2],
                 *(
-                    str(row.cell(quantity)) if row.results else missing
+                    str(row.cell(quantity)) if row.results else None
                     for quantity in columns
                 ),
                 row.runs,
             ]
             for row in rows
         ],
-        missing,
+        no_run(rows[0].scale),
     )
 
 
@@ -115,7 +114,7 @@ def by_density(rows: list[Row]) -> Table:
             ]
             for method, found in methods.items()
         ],
-        _no_run(rows[0].scale),
+        no_run(rows[0].scale),
     )
 
 
@@ -142,7 +141,7 @@ def _at_density(row):
     if row is None:
         return ""
     if not row.results:
-        return _no_run(row.scale)
+        return None
     asked, got = row.recipe.density, row.cell("density").mean
     missed = asked and abs(got / (100 * asked) - 1) > DENSITY_TOLERANCE
     return accuracy(row, f" ({got:.3g} %)" if missed else "")
@@ -165,7 +164,8 @@ def _cost(row):
     return "-", "-"
 
 
-def _no_run(scale):
+def no_run(scale: str) -> str:
+    """What a table says where there is none."""
     return f"no {scale} run yet"
 
 
@@ -185,7 +185,7 @@ def settings(row: Row) -> tuple[str, str, str]:
 
 def _measured(row):
     if not row.results:
-        texts = [_no_run(row.scale)] * len(_OURS)
+        texts: list[str | None] = [None] * len(_OURS)
     else:
         texts = [str(row.cell(quantity)) for quantity in _OURS]
     return (*texts, row.runs)
