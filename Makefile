@@ -62,16 +62,16 @@ report: $(VENV)/.ready-demo
 first := $(firstword $(BACKENDS))
 
 test: $(test_ready)
-	$(VENV)/bin/python tests/suite.py --quick --backends $(first) $(ARGS)
+	$(VENV)/bin/python -m tests.tools.suite --quick --backends $(first) $(ARGS)
 
 test-all: $(test_ready)
-	$(VENV)/bin/python tests/suite.py --backends $(BACKENDS) $(ARGS)
+	$(VENV)/bin/python -m tests.tools.suite --backends $(BACKENDS) $(ARGS)
 
 coverage: $(test_ready)
-	$(VENV)/bin/python tests/suite.py --coverage --backends $(BACKENDS) $(ARGS)
+	$(VENV)/bin/python -m tests.tools.suite --coverage --backends $(BACKENDS) $(ARGS)
 
 fuzz: $(test_ready)
-	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/fuzz.py \
+	KERAS_BACKEND=$(first) $(VENV)/bin/python -m tests.tools.fuzz \
 		--minutes $(MINUTES) $(ARGS)
 
 lint: $(test_ready)
@@ -98,11 +98,11 @@ dist: $(RELEASE)/bin/twine
 	$(RELEASE)/bin/twine check --strict dist/*
 
 check-dist: dist
-	$(PYTHON) tests/check_dist.py dist --python $(PYTHON) \
+	$(PYTHON) tests/tools/check_dist.py dist --python $(PYTHON) \
 		--backends $(BACKENDS)
 
 mutation: $(test_ready)
-	KERAS_BACKEND=$(first) $(VENV)/bin/python tests/mutate.py $(ARGS)
+	KERAS_BACKEND=$(first) $(VENV)/bin/python -m tests.tools.mutate $(ARGS)
 
 test-lowest test-newest: test-%: build/%/.ready-$(names)
 	@set -e; for backend in $(BACKENDS); do \

@@ -5,54 +5,50 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
-import pathlib
 import sys
 import time
 
-from experiments import search
+from experiments import arguments, search
 from experiments.catalog import COMPACTED, EXPERIMENTS, SCALES
-from experiments.data import NAMES, DatasetUnavailable
-from experiments.recipes import MODELS, parse_change
-from experiments.results import RESULTS, ROOT, add_out
+from experiments.data import NAMES
+from experiments.errors import Trouble
+from experiments.recipes import MODELS
+from experiments.results import RESULTS, ROOT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser().parse_args(arguments)
-    options.arguments = arguments
+def main(line: list[str] | None = None) -> int:
+    line = sys.argv[1:] if line is None else line
+    options = _parser().parse_args(line)
+    options.line = line
     try:
         return options.run(options)
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+    except (Trouble, ImportError, OSError) as error:
+        return _fail(error)
+
+
+def _fail(error: object, status: int = 1) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status
 
 
 def _demo(options) -> int:
     from experiments.demo import demo
 
-    try:
-        demo(
-            options.data,
-            options.seeds,
-            options.out or ROOT / "build" / f"demo-{options.data}",
-            ROOT / "saved_models",
-            options.epochs,
-        )
-    except DatasetUnavailable as error:
-        print(error, file=sys.stderr)
-        return 1
+    out = options.out or ROOT / "build" / f"demo-{options.data}"
+    demo(options.data, options.seeds, out, options.epochs)
     return 0
 
 
 def _bench(options) -> int:
     if options.only and options.what != "inference":
-        print(
-            f"--only is for bench inference. Received: bench {options.what}",
-            file=sys.stderr,
+        return _fail(
+            f"--only is for bench inference. Received: bench {options.what}", 2
         )
-        return 2
     # read by TensorFlow when it starts; one core, as the other runtimes
     if options.what in ("inference", "zeros"):
         os.environ["TF_NUM_INTRAOP_THREADS"] = "1"
@@ -60,9 +56,9 @@ def _bench(options) -> int:
     if options.what == "scaling":  # as its workers
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
         os.environ["JAX_PLATFORMS"] = "cpu"
-    from experiments.bench import report
+    from experiments.benchmarks.command import run
 
-    report(options.what, options.out, options.repeats, options.only)
+    run(options.what, options.out, options.repeats, options.only)
     return 0
 
 
@@ -78,19 +74,14 @@ def _publish(options) -> int:
     unknown = set(options.names) - {saved.name for saved in zoo.SAVED}
     if unknown:
         known = ", ".join(saved.name for saved in zoo.SAVED)
-        print(
-            f"error: no network is called {', '.join(sorted(unknown))}; there "
-            f"are {known}",
-            file=sys.stderr,
+        return _fail(
+            f"no network is called {', '.join(sorted(unknown))}; there are "
+            f"{known}",
+            2,
         )
-        return 2
     for saved in zoo.SAVED:
         if not options.names or saved.name in options.names:
-            try:
-                print(zoo.publish(saved))
-            except (DatasetUnavailable, OSError, RuntimeError) as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 1
+            print(zoo.publish(saved))
     return 0
 
 
@@ -108,55 +99,41 @@ def _list(options) -> int:
 def _report(options) -> int:
     from experiments.reporting.write import write
 
-    if not options.results.is_dir():
-        print(
-            f"error: {options.results} is no folder of result files, and "
-            "without any the report would be empty. Nothing was written.",
-            file=sys.stderr,
+    if not any(options.results.glob("*/*/*.json")):
+        return _fail(
+            f"{options.results} is no folder of result files, and without any "
+            "the report would be empty. Nothing was written."
         )
-        return 1
     try:
         damaged = write(options.results, options.out)
     except OSError as error:
-        print(
-            f"error: the report could not be written: {error}. Files that were "
-            "there before are whole; make room and repeat the command.",
-            file=sys.stderr,
+        return _fail(
+            f"the report could not be written: {error}. Files that were there "
+            "before are whole; make room and repeat the command."
         )
-        return 1
-    except RuntimeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     print(f"Report: {options.out / 'index.html'}, report.md and report.json")
     return 1 if damaged else 0
 
 
 def _run(options) -> int:
     from experiments import runner
+    from experiments.jobs import plan
 
-    changes = dict(options.set or ())
-    out = options.out
-    if out is None:
-        # changed recipes are no part of the report
-        out = ROOT / "build" / "changed" if changes else RESULTS
     try:
-        jobs = runner.plan(
+        jobs = plan(
             [EXPERIMENTS[name] for name in options.names],
             options.scale,
             options.seeds,
             options.only,
-            changes,
-            out,
-            options.checkpoints
-            or (out / "checkpoints" if changes else runner.CHECKPOINTS),
-            options.networks
-            or (out / "networks" if changes else runner.NETWORKS),
+            dict(options.set or ()),
+            options.out,
+            options.checkpoints,
+            options.networks,
         )
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _fail(error, 2)
     if options.jobs > 1:
-        failed = runner.run_side_by_side(jobs, options.jobs, options.arguments)
+        failed = runner.run_side_by_side(jobs, options.jobs, options.line)
     else:
         deadline = options.minutes and time.time() + 60 * options.minutes
         failed = runner.run(jobs, deadline)
@@ -172,16 +149,9 @@ def _search(options) -> int:
         ROOT / "build" / f"search-{wanted.model}-{wanted.data}-{wanted.tuner}"
     )
     try:
-        search.run(wanted, out, options.workers, options.arguments)
-    except (
-        DatasetUnavailable,
-        ImportError,
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        search.run(wanted, out, options.workers, options.line)
+    except ValueError as error:
+        return _fail(error)
     return 0
 
 
@@ -195,11 +165,11 @@ def _parser() -> argparse.ArgumentParser:
         help="train five optimizers from 1 %% of the weights and compare",
     )
     demo.add_argument("--data", default="digits", choices=NAMES)
-    demo.add_argument("--seeds", type=_seed, nargs="+")
-    demo.add_argument("--epochs", type=_positive)
+    demo.add_argument("--seeds", type=arguments.seed, nargs="+")
+    demo.add_argument("--epochs", type=arguments.count)
     demo.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=arguments.folder,
         help="folder for results and figure (default: build/demo-DATA)",
     )
     demo.set_defaults(run=_demo)
@@ -213,14 +183,14 @@ def _parser() -> argparse.ArgumentParser:
         "processes; size and speed of trained networks in every format; where "
         "zeros make networks faster; what importing takes",
     )
-    bench.add_argument("--repeats", type=_positive, default=5)
+    bench.add_argument("--repeats", type=arguments.count, default=5)
     bench.add_argument(
         "--only",
         choices=COMPACTED,
         help="inference: the networks of one experiment",
     )
     bench.add_argument(
-        "--out", type=pathlib.Path, help="result file to write as well"
+        "--out", type=arguments.file, help="result file to write as well"
     )
     bench.set_defaults(run=_bench)
     soak = commands.add_parser(
@@ -229,10 +199,15 @@ def _parser() -> argparse.ArgumentParser:
         "is lost",
     )
     soak.add_argument(
-        "--times", type=_positive, default=20, help="kills of each process"
+        "--times",
+        type=arguments.count,
+        default=20,
+        help="kills of each process",
     )
-    soak.add_argument("--seed", type=_seed, default=0, help="of the moments")
-    add_out(soak, "soak")
+    soak.add_argument(
+        "--seed", type=arguments.seed, default=0, help="of the moments"
+    )
+    arguments.add_out(soak, "soak")
     soak.set_defaults(run=_soak)
     publish = commands.add_parser(
         "publish",
@@ -245,7 +220,9 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser(
         "list", help="what there is to run, and with which settings"
     )
-    listing.add_argument("names", nargs="*", metavar="NAME", type=_experiment)
+    listing.add_argument(
+        "names", nargs="*", metavar="NAME", type=arguments.experiment
+    )
     listing.add_argument("--scale", default="full", choices=SCALES)
     listing.set_defaults(run=_list)
     report = commands.add_parser(
@@ -255,13 +232,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     report.add_argument(
         "--results",
-        type=pathlib.Path,
+        type=arguments.folder,
         default=RESULTS,
         help="folder of the result files (default: experiments/results)",
     )
     report.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=arguments.folder,
         default=ROOT / "experiments" / "report",
         help="folder to write to (default: experiments/report)",
     )
@@ -273,7 +250,9 @@ def _parser() -> argparse.ArgumentParser:
         "killed at any moment, the same command goes on from the last epoch. "
         "Several such commands may work on the same experiment at once.",
     )
-    run.add_argument("names", nargs="+", metavar="NAME", type=_experiment)
+    run.add_argument(
+        "names", nargs="+", metavar="NAME", type=arguments.experiment
+    )
     run.add_argument(
         "--scale",
         default="full",
@@ -282,7 +261,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument(
         "--seeds",
-        type=_seed,
+        type=arguments.seed,
         nargs="+",
         help="instead of the experiment's own",
     )
@@ -292,31 +271,33 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set",
         action="append",
-        type=_change,
+        type=arguments.change,
         metavar="FIELD=VALUE",
-        help="change a field of every recipe; results go to build/changed",
+        help="change a field of every recipe; results go to a folder of their "
+        "own in build/changed",
     )
     run.add_argument(
-        "--jobs", type=_positive, default=1, help="runs side by side"
+        "--jobs", type=arguments.count, default=1, help="runs side by side"
     )
     run.add_argument(
         "--minutes",
-        type=_minutes,
+        type=arguments.minutes,
         help="stop in time, at the end of an epoch; the next call goes on",
     )
     run.add_argument(
-        "--out", type=pathlib.Path, help="folder for the result files"
+        "--out", type=arguments.folder, help="folder for the result files"
     )
     run.add_argument(
         "--checkpoints",
-        type=pathlib.Path,
-        help="folder for the checkpoints (default: build/checkpoints)",
+        type=arguments.folder,
+        help="folder for the checkpoints (default: build/checkpoints, or with "
+        "--set or --out beside the results)",
     )
     run.add_argument(
         "--networks",
-        type=pathlib.Path,
+        type=arguments.folder,
         help="folder for the trained networks, as sparse files (default: "
-        "build/networks)",
+        "build/networks, or likewise)",
     )
     run.set_defaults(run=_run)
     _add_search(commands)
@@ -342,7 +323,7 @@ def _add_search(commands) -> None:
     )
     parser.add_argument(
         "--density",
-        type=float,
+        type=arguments.share,
         help="best accuracy at this density, in (0, 1]; without it lambda is "
         "searched, for the front of accuracy and density",
     )
@@ -351,75 +332,42 @@ def _add_search(commands) -> None:
         default=default.tuner,
         choices=search.TUNERS,
     )
-    parser.add_argument("--trials", type=_positive, default=default.trials)
     parser.add_argument(
-        "--epochs", type=_positive, default=default.epochs, help="of a trial"
+        "--trials", type=arguments.count, default=default.trials
+    )
+    parser.add_argument(
+        "--epochs",
+        type=arguments.count,
+        default=default.epochs,
+        help="of a trial",
     )
     parser.add_argument(
         "--width",
-        type=_width,
+        type=arguments.width,
         default=default.width,
         help="factor on hidden widths",
     )
     parser.add_argument(
-        "--examples", type=_positive, help="train on the first so many only"
+        "--examples",
+        type=arguments.count,
+        help="train on the first so many only",
     )
     parser.add_argument(
-        "--batch-size", type=_positive, default=default.batch_size
+        "--batch-size", type=arguments.count, default=default.batch_size
     )
-    parser.add_argument("--seed", type=_seed, default=default.seed)
+    parser.add_argument("--seed", type=arguments.seed, default=default.seed)
     parser.add_argument(
-        "--workers", type=_positive, default=1, help="processes side by side"
+        "--workers",
+        type=arguments.count,
+        default=1,
+        help="processes side by side",
     )
     parser.add_argument(
         "--out",
-        type=pathlib.Path,
+        type=arguments.folder,
         help="folder of this search alone (default: build/search-...)",
     )
     parser.set_defaults(run=_search)
-
-
-def _experiment(name: str) -> str:
-    if name not in EXPERIMENTS:
-        raise argparse.ArgumentTypeError(
-            f"no experiment is called {name!r}; there are "
-            f"{', '.join(EXPERIMENTS)}"
-        )
-    return name
-
-
-def _change(text: str):
-    try:
-        return parse_change(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"must be 0 or greater, not {text}")
-    return int(text)
-
-
-def _width(text: str) -> float:
-    number = float(text)
-    if not 0 < number < 100:
-        raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
-    return number
-
-
-def _minutes(text: str) -> float:
-    number = float(text)
-    if not number > 0:
-        raise argparse.ArgumentTypeError(f"must be greater than 0, not {text}")
-    return number
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or greater, not {text}")
-    return number
 
 
 if __name__ == "__main__":

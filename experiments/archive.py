@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments import results
 from experiments.catalog import EXPERIMENTS, SCALES
-from experiments.recipes import Recipe, differing
+from experiments.recipes import Recipe
 
 
 def _at_best(result: dict[str, Any], key: str) -> float:
@@ -170,18 +170,14 @@ class Archive:
     def _take(self, path, recipe, scale, seed):
         """A result if it is there, whole, and of the declared recipe."""
         try:
-            result = results.read(path)
+            return results.read_run(path, recipe, scale, seed)
         except FileNotFoundError:
             self.missing.append(name_of(path))
-            return None
+        except results.OtherSettings as error:
+            self.stale[name_of(path)] = error.differences
         except results.DamagedResult as error:
             self.damaged[name_of(path)] = str(error)
-            return None
-        differences = _differences(result, recipe, scale, seed)
-        if differences:
-            self.stale[name_of(path)] = "; ".join(differences)
-            return None
-        return result
+        return None
 
     def _find_undeclared(self):
         for scale in SCALES:
@@ -196,12 +192,3 @@ def name_of(path: pathlib.Path) -> str:
     if path.is_relative_to(results.ROOT):
         path = path.relative_to(results.ROOT)
     return path.as_posix()
-
-
-def _differences(result, recipe, scale, seed):
-    """What a result was made with that the catalog declares otherwise."""
-    stored = {"seed": result["seed"], "scale": result["scale"]}
-    return [
-        *recipe.differences(result["recipe"]),
-        *differing(stored, {"seed": seed, "scale": scale}),
-    ]

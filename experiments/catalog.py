@@ -27,8 +27,7 @@ class Experiment:
             family share is trained once.
         recipes: What is trained.
         seeds: One run of every recipe for each.
-        small: What changes at scale `"small"`.
-        small_seeds: The seeds there.
+        small: What changes at scale `"small"`, which has the seed 0 alone.
         small_recipes: For a recipe's label, what else changes there.
         kind: What its rows are to each other: `"table"`; `"curve"`, methods
             at densities asked for; `"search"`, trials to choose from by
@@ -44,7 +43,6 @@ class Experiment:
     recipes: tuple[Recipe, ...]
     seeds: tuple[int, ...]
     small: dict[str, Any]
-    small_seeds: tuple[int, ...] = (0,)
     small_recipes: dict[str, dict[str, Any]] = dataclasses.field(
         default_factory=dict
     )
@@ -59,7 +57,7 @@ class Experiment:
         return tuple(
             r.changed(**{**self.small, **self.small_recipes.get(r.label, {})})
             for r in self.recipes
-        ), self.small_seeds
+        ), (0,)
 
 
 # --- MNIST, perceptron 784-200-80-10 ---------------------------------------

@@ -13,8 +13,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from experiments.recipes import DENSITY_TOLERANCE
+from experiments import results
+from experiments.recipes import DENSITY_TOLERANCE, differing
 from keras_bregman.callbacks import PlateauDecay
+
+# by which the best epoch is chosen, the first of equal ones
+_MONITOR = "val_accuracy"
 
 
 class Checkpoint(keras.callbacks.Callback):
@@ -36,8 +40,6 @@ class Checkpoint(keras.callbacks.Callback):
         density: What the run was asked for, if it was: epochs that are denser
             by more than 2 % of it are not the best, unless all are; then the
             sparsest is.
-        monitor: Figure in the logs by which the best epoch is chosen, the
-            first of equal ones.
 
     Attributes:
         history: Lists by epoch, by name.
@@ -53,7 +55,6 @@ class Checkpoint(keras.callbacks.Callback):
         identity: dict[str, Any],
         plateau: PlateauDecay | None,
         density: float | None = None,
-        monitor: str = "val_accuracy",
         made_with: dict[str, Any] | None = None,
     ):
         super().__init__()
@@ -61,7 +62,6 @@ class Checkpoint(keras.callbacks.Callback):
         self.identity = identity
         self.plateau = plateau
         self.density = density
-        self.monitor = monitor
         self.history: dict[str, list[float]] = {}
         self.best_epoch = 0
         self.seconds = 0.0
@@ -73,14 +73,14 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def epochs_done(self) -> int:
-        return len(self.history.get(self.monitor, ()))
+        return len(self.history.get(_MONITOR, ()))
 
     def restore(self, model: keras.Model) -> None:
         """Brings a freshly compiled model to where the file left off.
 
         Warns:
-            UserWarning: If the file is damaged or of another run; the run
-                then begins anew.
+            UserWarning: If the file is damaged or of another run; it is then
+                moved aside, and the run begins anew.
         """
         model.optimizer.build(model.trainable_variables)
         if not os.path.exists(self.path):
@@ -88,9 +88,9 @@ class Checkpoint(keras.callbacks.Callback):
         try:
             with np.load(self.path, allow_pickle=False) as archive:
                 state = json.loads(archive["state"].item())
-                # as text, since the order of a start's expressions counts
-                if json.dumps(state["identity"]) != json.dumps(self.identity):
-                    raise ValueError("it is of a run with other settings")
+                differences = differing(state["identity"], self.identity)
+                if differences:
+                    raise ValueError("; ".join(differences))
                 if state.keys() != self._state().keys():
                     raise ValueError("another version has written it")
                 current = _read(archive, "now", _variables(model))
@@ -99,7 +99,8 @@ class Checkpoint(keras.callbacks.Callback):
         except Exception as error:
             warnings.warn(
                 f"The checkpoint {self.path} is not used, and the run begins "
-                f"anew: {type(error).__name__}: {error}",
+                f"anew: {type(error).__name__}: {error}. It is moved to "
+                f"{results.aside(self.path).name}.",
                 stacklevel=2,
             )
             return
@@ -141,7 +142,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _scores(self):
         """By epoch, what the best is chosen by."""
-        scores = self.history[self.monitor]
+        scores = self.history[_MONITOR]
         if self.density is None:
             return scores
         # too dense a network counts less than any other, the densest least

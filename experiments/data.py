@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.errors import Trouble
+
 NAMES = ("digits", "mnist", "fashion_mnist", "cifar10")
 
 
@@ -59,7 +61,7 @@ class Dataset(NamedTuple):
     inputs: Inputs
 
 
-class DatasetUnavailable(RuntimeError):
+class DatasetUnavailable(Trouble):
     """A dataset is neither here nor to be had; the message says what helps."""
 
 

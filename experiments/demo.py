@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 import keras_bregman as kb
-from experiments import results
+from experiments import results, zoo
 from experiments.archive import Row, name_of
 from experiments.data import Dataset, load
 from experiments.progress import Progress, duration, say
@@ -19,7 +19,6 @@ from experiments.reporting import curves
 from experiments.reporting.figures import render
 from experiments.reporting.tables import settings
 from experiments.training import train
-from keras_bregman._files import write_whole
 from keras_bregman._table import table
 
 # Label, optimizer, tau, lambda, momentum. ProxGD pays its penalty at every
@@ -67,7 +66,6 @@ def demo(
     data: str,
     seeds: list[int] | None,
     out: pathlib.Path,
-    saved_models: pathlib.Path,
     epochs: int | None = None,
 ) -> None:
     """Trains every recipe and prints, draws and saves what came of it.
@@ -77,8 +75,6 @@ def demo(
         seeds: One run of every recipe for each; by default three on digits,
             whose 300 test images say little about one run, else one.
         out: Folder for result files and the figure.
-        saved_models: Folder for the best sparse model, as a sparse file and a
-            SavedModel.
         epochs: Instead of the dataset's own number.
     """
     dataset = load(data)
@@ -104,10 +100,10 @@ def demo(
             if row.recipe.is_bregman and (best is None or score > best[0]):
                 best = score, model
     print("\n" + comparison(rows))
-    write_whole(out / "figure.png", draw(rows))
+    results.write(out / "figure.png", draw(rows))
     print(f"\nFigure: {out / 'figure.png'}")
     assert best is not None
-    save_best(best[1], dataset, saved_models / f"demo-{data}")
+    save_best(best[1], dataset, zoo.FOLDER / f"demo-{data}")
 
 
 def _train(

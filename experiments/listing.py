@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from experiments import results, runner
+from experiments import results
 from experiments.catalog import EXPERIMENTS, SCALES, Experiment
+from experiments.jobs import plan
 from experiments.recipes import Recipe
 
 
@@ -16,8 +17,8 @@ def overview() -> str:
     for name, experiment in EXPERIMENTS.items():
         counts = []
         for scale in SCALES:
-            jobs = runner.plan([experiment], scale)
-            done = sum(runner.is_done(job) for job in jobs)
+            jobs = plan([experiment], scale)
+            done = sum(job.is_done for job in jobs)
             counts.append(f"{scale} {done:3} of {len(jobs):2}")
         rows.append("  ".join((f"{name:{width}}", *counts, experiment.title)))
     return "\n".join(rows)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from experiments import results
+from experiments.errors import Trouble
 
 CAN_LOCK = importlib.util.find_spec("fcntl") is not None
 
@@ -184,7 +185,7 @@ def run_together(
         seconds: How long they may take.
 
     Raises:
-        RuntimeError: If one failed or time was up, with what all of them
+        Trouble: If one failed or time was up, with what all of them
             printed.
     """
     with contextlib.ExitStack() as stack:
@@ -216,7 +217,7 @@ def run_together(
                     zip(codes, outputs, strict=True)
                 )
             ]
-            raise RuntimeError(
+            raise Trouble(
                 "Processes that work together failed, or took longer than "
                 f"{seconds:g} s.\n" + "\n".join(told)
             )

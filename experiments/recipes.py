@@ -10,6 +10,7 @@ import dataclasses
 import json
 import types
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -141,20 +142,17 @@ class Recipe:
                     f"`{name}` must be one of {', '.join(known)}. "
                     f"Received: {getattr(self, name)!r}"
                 )
-        positive = ["epochs", "batch_size", "width", "learning_rate"]
-        if self.examples is not None:
-            positive.append("examples")
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"`{name}` must be greater than 0. "
-                    f"Received: {getattr(self, name)!r}"
-                )
-
-        if self.density is not None and not 0 < self.density <= 1:
+        for bound, is_within, names in _RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not is_within(value):
+                    raise ValueError(
+                        f"`{name}` must be {bound}. Received: {value!r}"
+                    )
+        if self.ramp + self.freeze > 1:
             raise ValueError(
-                "`density` must be in (0, 1], a share and not a percentage. "
-                f"Received: {self.density!r}"
+                "`ramp` and `freeze` must be 1 in sum at most, shares of one "
+                f"training. Received: {self.ramp!r} and {self.freeze!r}"
             )
         with_peers = ["SGD", "Adam"]
         if self.method == "lasso":
@@ -211,6 +209,45 @@ class Recipe:
     def steps_per_epoch(self, dataset: Dataset) -> int:
         images, _ = self.training_data(dataset)
         return steps_per_epoch(len(images), self.batch_size)
+
+
+def _are_steps(value):
+    return all(type(step) is int and step > 0 for step in value) and list(
+        value
+    ) == sorted(set(value))
+
+
+def _are_groups(value):
+    return all(isinstance(how, dict) and "lam" in how for how in value.values())
+
+
+# what fields must be, in words, and whether a value is
+_RANGES: tuple[tuple[str, Callable[[Any], bool], tuple[str, ...]], ...] = (
+    (
+        "greater than 0",
+        lambda x: x > 0,
+        ("epochs", "batch_size", "width", "learning_rate", "examples"),
+    ),
+    ("0 or greater", lambda x: x >= 0, ("lam", "patience", "threshold")),
+    (
+        "in (0, 1], a share and not a percentage",
+        lambda x: 0 < x <= 1,
+        ("density",),
+    ),
+    (
+        "in [0, 1], a share of training",
+        lambda x: 0 <= x <= 1,
+        ("ramp", "freeze"),
+    ),
+    ("in [0, 1)", lambda x: 0 <= x < 1, ("momentum", "warmup")),
+    ("in (0, 1)", lambda x: 0 < x < 1, ("decay",)),
+    ("numbers of steps, the smaller first", _are_steps, ("probe_steps",)),
+    (
+        "for each expression a dict with `lam` in it",
+        _are_groups,
+        ("groups",),
+    ),
+)
 
 
 def _with_tuples(value):

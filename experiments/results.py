@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import hashlib
-import importlib.metadata
+import importlib
+import itertools
 import json
 import math
 import os
@@ -16,13 +16,31 @@ import subprocess
 import sys
 from typing import Any
 
+from experiments.errors import Trouble
+from experiments.recipes import Recipe, differing
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "experiments" / "results"
 FORMAT = "keras_bregman result 2"
 
 
-class DamagedResult(RuntimeError):
+class DamagedResult(Trouble):
     """A result file is not what it should be; the message names it."""
+
+
+class OtherSettings(DamagedResult):
+    """It is whole, and of a run with other settings.
+
+    Attributes:
+        differences: In words.
+    """
+
+    def __init__(self, path: pathlib.Path, differences: list[str]):
+        self.differences = "; ".join(differences)
+        super().__init__(
+            f"The result file {path} is of a run with other settings: "
+            f"{self.differences}."
+        )
 
 
 def path_of(folder: pathlib.Path, scale: str, family: str, slug: str, seed):
@@ -30,17 +48,22 @@ def path_of(folder: pathlib.Path, scale: str, family: str, slug: str, seed):
     return folder / scale / family / f"{slug}-seed{seed}.json"
 
 
-def save(result: dict[str, Any], path: pathlib.Path) -> None:
-    """Writes a result file with its checksum, whole or not at all.
+def write(path: pathlib.Path, data: bytes) -> None:
+    """Writes a file whole or not at all, with the folders above it.
 
     Raises:
         OSError: If it cannot be written; a file that was there stays.
     """
     from keras_bregman._files import write_whole  # Keras takes seconds
 
+    write_whole(path, data)
+
+
+def save(result: dict[str, Any], path: pathlib.Path) -> None:
+    """Writes a result file with its checksum; raises as `write` does."""
     result = {"format": FORMAT, **result}
     result["sha256"] = _digest(result)
-    write_whole(path, _dump(result).encode())
+    write(path, _dump(result).encode())
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -48,7 +71,8 @@ def read(path: pathlib.Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is none.
-        DamagedResult: If the file is cut off, changed, or none of ours.
+        DamagedResult: If the file is cut off, changed, none of ours, or cannot
+            be read.
     """
     try:
         result = json.loads(path.read_text())
@@ -56,7 +80,15 @@ def read(path: pathlib.Path) -> dict[str, Any]:
             raise ValueError(f"its format is {result['format']!r}")
         if result.pop("sha256") != _digest(result):
             raise ValueError("its checksum does not fit what it holds")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except FileNotFoundError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+    ) as error:
         raise DamagedResult(
             f"The result file {path} is damaged ({error}). Take it from "
             "version control again, or delete it and repeat the run."
@@ -65,14 +97,36 @@ def read(path: pathlib.Path) -> dict[str, Any]:
     return result
 
 
-def add_out(parser: argparse.ArgumentParser, name: str) -> None:
-    """Lets a command be told where to write the result that it always does."""
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=ROOT / "build" / f"{name}.json",
-        help=f"result file (default: build/{name}.json)",
+def read_run(
+    path: pathlib.Path, recipe: Recipe, scale: str, seed: int
+) -> dict[str, Any]:
+    """The result of a run, if it is of these settings.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        OtherSettings: If it has another recipe, scale or seed.
+        DamagedResult: As in `read`.
+    """
+    result = read(path)
+    declared = {"scale": scale, "seed": seed}
+    differences = differing({k: result.get(k) for k in declared}, declared)
+    stored = result.get("recipe")
+    if not isinstance(stored, dict):
+        differences.append("it has no recipe")
+    else:
+        differences = [*recipe.differences(stored), *differences]
+    if differences:
+        raise OtherSettings(path, differences)
+    return result
+
+
+def aside(path: pathlib.Path) -> pathlib.Path:
+    """Renames a file, by the first name of its kind that is free."""
+    names = (
+        path.with_name(f"{path.name}.aside{number or ''}")
+        for number in itertools.count()
     )
+    return path.replace(next(name for name in names if not name.exists()))
 
 
 def finite(number: float) -> float | None:
@@ -87,12 +141,14 @@ def provenance() -> dict[str, Any]:
     import keras_bregman as kb
 
     names = ("keras", keras.config.backend(), "numpy")
+    # as the package that is installed may have another name
+    modules = {name: importlib.import_module(name) for name in names}
     return {
         "commit": commit(),
         "versions": {
             "python": platform.python_version(),
             "keras_bregman": kb.__version__,
-            **{name: importlib.metadata.version(name) for name in names},
+            **{name: m.__version__ for name, m in modules.items()},
         },
         "hardware": {
             "machine": platform.machine(),

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import itertools
 import os
-import pathlib
 import shlex
 import statistics
 import subprocess
@@ -14,104 +11,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterable
 
 from experiments import results
-from experiments.catalog import Experiment
 from experiments.data import Dataset, DatasetUnavailable, load
+from experiments.errors import Trouble
+from experiments.jobs import Job
 from experiments.processes import CAN_LOCK, children, environment, locked
 from experiments.progress import Progress, duration, say
-from experiments.recipes import Recipe
-
-CHECKPOINTS = results.ROOT / "build" / "checkpoints"
-NETWORKS = results.ROOT / "build" / "networks"
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One run and its files.
-
-    Attributes:
-        experiment: Name of the experiment.
-        family: Folder of its results.
-        scale: `"full"` or `"small"`.
-        recipe: What is trained.
-        seed: With which seed.
-        result: The result file.
-        checkpoint: The checkpoint file, removed when the result is written.
-        network: The file for the trained network.
-    """
-
-    experiment: str
-    family: str
-    scale: str
-    recipe: Recipe
-    seed: int
-    result: pathlib.Path
-    checkpoint: pathlib.Path
-    network: pathlib.Path
-
-    @property
-    def name(self) -> str:
-        return f"{self.experiment}  {self.recipe.label}  seed {self.seed}"
-
-
-def plan(
-    experiments: Iterable[Experiment],
-    scale: str,
-    seeds: list[int] | None = None,
-    only: list[str] | None = None,
-    changes: dict | None = None,
-    out: pathlib.Path = results.RESULTS,
-    checkpoints: pathlib.Path = CHECKPOINTS,
-    networks: pathlib.Path = NETWORKS,
-) -> list[Job]:
-    """The runs of some experiments, seed by seed.
-
-    Args:
-        experiments: Whose runs.
-        scale: `"full"` or `"small"`.
-        seeds: Instead of the experiments' own.
-        only: Labels or slugs of the recipes to train; by default all.
-        changes: Fields of every recipe to change.
-        out: Folder of the result files.
-        checkpoints: Folder of the checkpoints.
-        networks: Folder of the trained networks.
-
-    Raises:
-        ValueError: If `only` names no recipe or a change does not fit.
-    """
-    jobs: dict[pathlib.Path, Job] = {}
-    wanted = {name.lower() for name in only or ()}
-    met: set[str] = set()
-    known: set[str] = set()
-    for experiment in experiments:
-        recipes, own_seeds = experiment.at(scale)
-        for seed in own_seeds if seeds is None else seeds:
-            for recipe in recipes:
-                names = {recipe.label.lower(), recipe.slug}
-                known.add(recipe.label)
-                if wanted and not names & wanted:
-                    continue
-                met |= names & wanted
-                path = (scale, experiment.family, recipe.slug, seed)
-                job = Job(
-                    experiment.name,
-                    experiment.family,
-                    scale,
-                    recipe.changed(**(changes or {})),
-                    seed,
-                    results.path_of(out, *path),
-                    results.path_of(checkpoints, *path).with_suffix(".npz"),
-                    results.path_of(networks, *path).with_suffix(".kbs"),
-                )
-                jobs.setdefault(job.result, job)
-    if wanted - met:
-        raise ValueError(
-            f"no recipe is called {', '.join(sorted(wanted - met))}; there are "
-            f"{', '.join(sorted(known))}"
-        )
-    return sorted(jobs.values(), key=lambda job: job.seed)
 
 
 def run(jobs: list[Job], deadline: float | None = None) -> int:
@@ -134,7 +40,7 @@ def run(jobs: list[Job], deadline: float | None = None) -> int:
         if deadline is not None and time.time() > deadline:
             break
         try:
-            if is_done(job):
+            if job.is_done:
                 continue
             with locked(job.checkpoint.with_suffix(".lock")) as mine:
                 if not mine:
@@ -147,7 +53,7 @@ def run(jobs: list[Job], deadline: float | None = None) -> int:
         except Exception as error:
             failed += 1
             say(f"{job.name}  failed: {_why(error, job)}")
-    others = sum(not is_done(job) for job in skipped)
+    others = sum(not job.is_done for job in skipped)
     if others:
         say(f"{others} more in the hands of other processes")
     return failed
@@ -169,7 +75,7 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
     command = [sys.executable, "-m", "experiments", *arguments, "--jobs", "1"]
     say(f"{tally(jobs)}; {count} processes: {shlex.join(arguments)}")
     # or each would download what is not there yet, and lose but one
-    wanted = {job.recipe.data for job in jobs if not is_done(job)}
+    wanted = {job.recipe.data for job in jobs if not job.is_done}
     for name in sorted(wanted):
         with contextlib.suppress(DatasetUnavailable):  # which they will say
             load(name)
@@ -194,22 +100,13 @@ def run_side_by_side(jobs: list[Job], count: int, arguments: list[str]) -> int:
     return sum(worker.returncode != 0 for worker in workers)
 
 
-def is_done(job: Job) -> bool:
-    """Whether a run has a result, whole and of its recipe."""
-    try:
-        _read(job)
-    except (FileNotFoundError, results.DamagedResult):
-        return False
-    return True
-
-
 def tally(jobs):
     """How many runs are done and how long the others take, one by one."""
     seconds: dict[tuple, list[float]] = {}
     left = []
     for job in jobs:
         try:
-            took = _read(job)["seconds"]
+            took = job.read()["seconds"]
         except (FileNotFoundError, results.DamagedResult):
             left.append(job)
         else:
@@ -226,41 +123,19 @@ def _kind(job):
     return recipe.model, recipe.width, recipe.epochs, recipe.examples
 
 
-def _read(job):
-    """The run's result; raises DamagedResult if it is another recipe's too."""
-    result = results.read(job.result)
-    differences = job.recipe.differences(result["recipe"])
-    if differences:
-        raise results.DamagedResult(
-            f"The result file {job.result} is of a run with other settings: "
-            f"{'; '.join(differences)}."
-        )
-    return result
-
-
 def _moved_aside(job):
     """Makes room for a run's result; False if there is a good one."""
     try:
-        _read(job)
+        job.read()
     except FileNotFoundError:
         return True
     except results.DamagedResult as error:
-        aside = _aside(job.result)
+        aside = results.aside(job.result)
         say(f"{error} It is moved to {aside.name} and the run repeated.")
         if job.network.exists():
-            _aside(job.network)
+            results.aside(job.network)
         return True
     return False
-
-
-def _aside(path):
-    """Renames a file, by the first name of its kind that is free."""
-    names = (
-        path.with_name(f"{path.name}.aside{number or ''}")
-        for number in itertools.count()
-    )
-    aside = next(name for name in names if not name.exists())
-    return path.replace(aside)
 
 
 def _train(job, datasets, deadline):
@@ -315,7 +190,7 @@ def _why(error, job):
             "same command goes on from there once this is mended (a full disk "
             "has room again)."
         )
-    if isinstance(error, DatasetUnavailable | FloatingPointError):
+    if isinstance(error, Trouble | FloatingPointError):
         return str(error)
     return traceback.format_exc()  # unforeseen
 

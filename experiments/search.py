@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from experiments import results
 from experiments.data import inputs_of, load
+from experiments.errors import Trouble
 from experiments.processes import (
     children,
     environment,
@@ -84,7 +85,7 @@ def run(
         ImportError: Without keras-tuner.
         ValueError: If a setting is out of range or the folder holds another
             search, or a damaged one.
-        RuntimeError: If a worker failed, or another process is at it.
+        Trouble: If a worker failed, or another process is at it.
     """
     results.commit()
     hypermodel = _hypermodel(search)
@@ -93,7 +94,7 @@ def run(
         return
     with locked(out / "search.lock") as mine:
         if not mine:
-            raise RuntimeError(f"{out} is being searched by another process.")
+            raise Trouble(f"{out} is being searched by another process.")
         _claim(search, hypermodel, out)
         if workers > 1:
             _side_by_side(workers, arguments)
@@ -188,9 +189,7 @@ def _tuner(search, hypermodel, out):
 
 def _save_whole(self, path):
     """As keras-tuner's own, of which a kill may leave half a file."""
-    from keras_bregman._files import write_whole  # Keras takes seconds
-
-    write_whole(pathlib.Path(path), json.dumps(self.get_state()).encode())
+    results.write(pathlib.Path(path), json.dumps(self.get_state()).encode())
 
 
 def _reload(oracle):
@@ -246,7 +245,7 @@ def _side_by_side(workers, arguments):
             failed = [p for p in processes if p.poll()]
             early = chief.poll() is not None and not failed
             if failed or (early and _still_running(crew)):
-                raise RuntimeError(
+                raise Trouble(
                     "a process of the search ended before its time; what it "
                     "printed says why. Finished trials are kept, and the same "
                     "command goes on."

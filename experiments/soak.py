@@ -13,8 +13,10 @@ from collections.abc import Callable
 from subprocess import Popen
 from typing import Any
 
-from experiments import results, runner
+from experiments import results
 from experiments.catalog import EXPERIMENTS
+from experiments.errors import Trouble
+from experiments.jobs import Job, plan
 from experiments.processes import changes_of, started, wait_for
 from experiments.progress import say
 from keras_bregman._table import table
@@ -76,7 +78,7 @@ def soak(times: int, seed: int) -> list[dict[str, Any]]:
         been finished and was done again or lost (`disturbed`), and `seconds`.
 
     Raises:
-        RuntimeError: If a command fails that was not killed.
+        Trouble: If a command fails that was not killed.
     """
     generator = random.Random(seed)
     rows = []
@@ -181,7 +183,7 @@ def _work(work, folder, times, generator, victim=""):
         if process.returncode == 0:
             return moments, disturbed
         if not killed:
-            raise RuntimeError(
+            raise Trouble(
                 f"a command that nobody killed failed: {process.args!r}\n"
                 f"{output}\n{errors}"
             )
@@ -223,9 +225,9 @@ def run_command(folder: pathlib.Path, seeds=(0,), **changes) -> list[str]:
     ]
 
 
-def run_job(folder: pathlib.Path, **changes) -> runner.Job:
+def run_job(folder: pathlib.Path, **changes) -> Job:
     """Its run with seed 0."""
-    (job,) = runner.plan(
+    (job,) = plan(
         [_EXPERIMENT],
         "full",
         [0],

@@ -15,6 +15,7 @@ import keras_bregman as kb
 from experiments import building, cost, probes
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
+from experiments.errors import Trouble
 from experiments.progress import duration
 from experiments.recipes import Recipe
 from experiments.results import finite, provenance
@@ -58,16 +59,22 @@ def train(
 
     Raises:
         OutOfTime: If the deadline came first.
+        Trouble: If the recipe asks for what the package does not take.
         FloatingPointError: If the weights became NaN or infinite.
         OSError: If a checkpoint cannot be written; the former one stays.
     """
     made_with = provenance()
-    model = building.model_of(recipe, dataset, seed)
-    steering = building.callbacks_of(recipe, seed)
+    try:
+        model = building.model_of(recipe, dataset, seed)
+        steering = building.callbacks_of(recipe, seed)
+    except (TypeError, ValueError) as error:
+        raise Trouble(
+            f"No training can be made of the recipe {recipe.label!r}: {error}"
+        ) from error
     saver = Checkpoint(
         checkpoint,
         {
-            "recipe": _plain(recipe),
+            **_plain(recipe),
             "seed": seed,
             "backend": keras.config.backend(),
         },

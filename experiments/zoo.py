@@ -7,49 +7,41 @@ from typing import Any, NamedTuple
 import keras
 
 import keras_bregman as kb
-from experiments import building, probes, results, runner
+from experiments import building, probes, results
 from experiments.archive import name_of
 from experiments.catalog import EXPERIMENTS
 from experiments.data import Dataset, load, noise
+from experiments.errors import Trouble
+from experiments.jobs import Job, plan
 from experiments.recipes import Recipe
 
 FOLDER = results.ROOT / "saved_models"
 
 
 class Saved(NamedTuple):
-    """A run whose network is published.
+    """A full run of seed 0 whose network is published.
 
     Attributes:
         name: Of its files.
         experiment: Name of the experiment.
         label: Of the recipe.
-        scale: `"full"` or `"small"`.
-        seed: With which seed.
     """
 
     name: str
     experiment: str
     label: str
-    scale: str = "full"
-    seed: int = 0
 
     @property
-    def job(self) -> runner.Job:
-        (job,) = runner.plan(
-            [EXPERIMENTS[self.experiment]],
-            self.scale,
-            [self.seed],
-            [self.label],
-        )
+    def job(self) -> Job:
+        (job,) = plan([EXPERIMENTS[self.experiment]], "full", [0], [self.label])
         return job
 
     @property
     def command(self) -> str:
         """What trains it."""
-        scale = "" if self.scale == "full" else f" --scale {self.scale}"
         return (
-            f"python -m experiments run {self.experiment}{scale} "
-            f'--only "{self.label}" --seeds {self.seed}'
+            f"python -m experiments run {self.experiment} "
+            f'--only "{self.label}" --seeds 0'
         )
 
 
@@ -66,16 +58,21 @@ SAVED: tuple[Saved, ...] = (
 )
 
 
-def trained(job: runner.Job, precision: str = "float32") -> keras.Model:
+def trained(job: Job, precision: str = "float32") -> keras.Model:
     """A run's network as it was trained here or is published.
 
     Raises:
         FileNotFoundError: If it is neither.
+        Trouble: If its file is damaged, or of another network.
     """
     published = [FOLDER / f"{s.name}.kbs" for s in SAVED if s.job == job]
     for file in [job.network, *published]:
         if file.exists():
-            return kb.load_sparse(file, untrained(job.recipe, precision))
+            model = untrained(job.recipe, precision)
+            try:
+                return kb.load_sparse(file, model)
+            except ValueError as error:
+                raise Trouble(str(error)) from error
     raise FileNotFoundError(
         f"There is no trained network {job.network}. Train it by `python -m "
         f"experiments run {job.experiment} --scale {job.scale} --only "
@@ -97,14 +94,15 @@ def publish(saved: Saved) -> str:
     Raises:
         FileNotFoundError: If the run or its network is not there.
         DatasetUnavailable: If the test images are not.
-        RuntimeError: If the network's accuracy is not the run's.
+        Trouble: If the network's accuracy is not the run's, or its file is
+            damaged.
     """
     job = saved.job
     result = results.read(job.result)
     dataset = load(job.recipe.data)
     as_trained = accuracy_of(trained(job, job.recipe.precision), dataset)
     if abs(as_trained - result["test"]["accuracy"]) > 1e-3:
-        raise RuntimeError(
+        raise Trouble(
             f"{job.network} has a test accuracy of {as_trained:.4f}, the "
             f"result file says {result['test']['accuracy']:.4f}: they are not "
             f"of one training. Delete both and repeat it: {saved.command}"
@@ -154,7 +152,7 @@ def _card(saved, recipe, file, accuracy):
         ),
         ("trained on", f"{recipe.data}, {recipe.epochs} epochs"),
         ("optimizer", f"{recipe.optimizer}, tau {recipe.learning_rate:g}"),
-        ("seed", saved.seed),
+        ("seed", 0),
         ("result file", f"`{name_of(saved.job.result)}`"),
     ]
     return f"""# {saved.name}

@@ -2,15 +2,15 @@
 
 import json
 import math
+import sys
 
-import fuzz
-import fuzz_targets
 import keras
 import numpy as np
 import pytest
-from fuzz import why_broken
-from fuzz_targets import Unfriendly
 from helpers import array, compiled, data, mlp
+from tools import fuzz, fuzz_targets
+from tools.fuzz import why_broken
+from tools.fuzz_targets import Unfriendly
 
 import keras_bregman as kb
 from keras_bregman import cli, plots, regularizers, sparsity
@@ -220,7 +220,7 @@ def test_a_damaged_model_file_is_named(tmp_path, capsys, ending):
 
 
 class TestContract:
-    """Of what `fuzz.py` asks."""
+    """Of what `tools.fuzz` asks."""
 
     @pytest.mark.parametrize(
         "error",
@@ -281,7 +281,7 @@ class TestContract:
             "told = {'outcome': 'returned', 'finding': ''}\n"
             f"{end}\n"
         )
-        monkeypatch.setattr(fuzz, "__file__", str(worker))
+        monkeypatch.setattr(fuzz, "_WORKER", [sys.executable, str(worker)])
         monkeypatch.setattr(fuzz, "LIMIT", 1)
         told = fuzz.watch(7, "", 3 / 60)
         assert bool(told["returned"]) == returns and told["refused"] == 0

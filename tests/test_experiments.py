@@ -10,17 +10,9 @@ import numpy as np
 import pytest
 from helpers import start_soon
 
-from experiments import (
-    bench,
-    building,
-    demo,
-    imports,
-    results,
-    scaling,
-    steps,
-    throughput,
-)
+from experiments import building, demo, results
 from experiments.archive import Row
+from experiments.benchmarks import command, fit, importing, scaling, step
 from experiments.data import load
 from experiments.recipes import Recipe
 from experiments.training import train
@@ -85,10 +77,10 @@ def test_a_missing_dataset_ends_the_demo_before_training(tmp_path):
 
 
 def test_the_benchmark_reports_every_pair(monkeypatch):
-    monkeypatch.setattr(steps, "RESNET18_KERNELS", [(3, 3, 4, 8), (8, 10)])
-    monkeypatch.setattr(steps, "RESNET18_VECTORS", [8, 10])
-    rows = steps.measure(repeats=2)
-    assert len(rows) == len(steps.PAIRS) * len(steps.modes())
+    monkeypatch.setattr(step, "RESNET18_KERNELS", [(3, 3, 4, 8), (8, 10)])
+    monkeypatch.setattr(step, "RESNET18_VECTORS", [8, 10])
+    rows = step.measure(repeats=2)
+    assert len(rows) == len(step.PAIRS) * len(step.modes())
     slots = {s["optimizer"]: s["slots"] for s in rows}
     # duals of kernels only; as scalars iterations, tau, two lambdas, and the
     # density at the start
@@ -98,33 +90,33 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     assert slots["LinBreg momentum"] == pytest.approx(1 + dual)
     assert slots["AdaBreg"] == pytest.approx(2 + dual)
     timed = {"backend": keras.config.backend(), "steps": rows}
-    text = bench.describe_steps([timed])
-    assert all(name in text for name in steps.PAIRS)
+    text = command.describe_steps([timed])
+    assert all(name in text for name in step.PAIRS)
 
 
 def test_the_benchmark_of_fit_times_every_optimizer():
-    recipe = throughput.NETWORKS[0].recipe.changed(width=0.1)
-    tiny = throughput.Network("tiny", recipe, steps=3)
-    fits = throughput.measure(1, (tiny,))
-    assert [f["optimizer"] for f in fits] == list(throughput.OPTIMIZERS)
+    recipe = fit.NETWORKS[0].recipe.changed(width=0.1)
+    tiny = fit.Network("tiny", recipe, steps=3)
+    fits = fit.measure(1, (tiny,))
+    assert [f["optimizer"] for f in fits] == list(fit.OPTIMIZERS)
     assert fits[0]["ratio"] == 1
     assert all(0 <= f["waiting"] < 1 for f in fits)
-    text = bench.describe_fits([{"backend": "this", "fits": fits}])
-    assert all(name in text for name in throughput.OPTIMIZERS)
+    text = command.describe_fits([{"backend": "this", "fits": fits}])
+    assert all(name in text for name in fit.OPTIMIZERS)
 
 
 def test_the_benchmark_of_imports_counts_both_packages(monkeypatch):
     start_soon(monkeypatch)
-    rows = imports.measure(repeats=1)
+    rows = importing.measure(repeats=1)
     assert [row["package"] for row in rows] == ["keras", "keras_bregman"]
     assert all(0 < r["least"] <= r["seconds"] <= r["most"] for r in rows)
-    text = bench.describe_imports([{"backend": "this", "imports": rows}])
+    text = command.describe_imports([{"backend": "this", "imports": rows}])
     assert "keras_bregman" in text
 
 
 def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():
-    recipe = throughput.NETWORKS[0].recipe.changed(width=0.1)
-    rows = scaling.measure(1, (throughput.Network("tiny", recipe, steps=3),))
+    recipe = fit.NETWORKS[0].recipe.changed(width=0.1)
+    rows = scaling.measure(1, (fit.Network("tiny", recipe, steps=3),))
     assert [(r["optimizer"], r["workers"], r["batch"]) for r in rows] == [
         ("Adam", 1, 128),
         ("AdaBreg", 1, 128),
@@ -134,14 +126,14 @@ def test_the_benchmark_of_scaling_trains_by_one_process_and_by_two():
     alone = {r["optimizer"]: r["rate"] for r in rows if r["workers"] == 1}
     for row in rows:
         assert row["ratio"] == row["rate"] / alone[row["optimizer"]]
-    text = bench.describe_scaling([{"backend": "this", "scaling": rows}])
+    text = command.describe_scaling([{"backend": "this", "scaling": rows}])
     assert "times as fast, 2 x 64" in text
     assert len(text.splitlines()) == 4
 
 
 def test_resnet18_has_eleven_million_weights():
-    size = sum(np.prod(shape) for shape in steps.RESNET18_KERNELS)
-    assert 11.0e6 < size + sum(steps.RESNET18_VECTORS) < 11.3e6
+    size = sum(np.prod(shape) for shape in step.RESNET18_KERNELS)
+    assert 11.0e6 < size + sum(step.RESNET18_VECTORS) < 11.3e6
 
 
 @pytest.mark.skipif(

@@ -4,9 +4,9 @@ import warnings
 
 import keras
 import pytest
+from helpers import array, compiled, data, mlp, multi_optimizer, train
 
 import keras_bregman as kb
-from tests.helpers import array, compiled, data, mlp, multi_optimizer, train
 
 
 def _scaled():

@@ -1,5 +1,6 @@
 """What networks cost where they are used, and those that are published."""
 
+import functools
 import re
 
 import keras
@@ -8,8 +9,9 @@ import pytest
 from helpers import TINY
 
 import keras_bregman as kb
-from experiments import inference, results, runner, zeros, zoo
+from experiments import jobs, results, runner, zoo
 from experiments.archive import Archive
+from experiments.benchmarks import inference, zeros
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.reporting import inference as tables
 
@@ -41,14 +43,13 @@ def trained(tmp_path, monkeypatch):
     )
     monkeypatch.setitem(EXPERIMENTS, "compact-tiny", experiment)
     monkeypatch.setattr(zoo, "FOLDER", tmp_path / "saved_models")
-    plan = runner.plan
     folders = {
         name: tmp_path / name for name in ("out", "checkpoints", "networks")
     }
-    monkeypatch.setattr(
-        runner, "plan", lambda *args, **more: plan(*args, **more, **folders)
-    )
-    assert runner.run(runner.plan([experiment], "full")) == 0
+    here = functools.partial(jobs.plan, **folders)
+    for module in (inference, zoo):
+        monkeypatch.setattr(module, "plan", here)
+    assert runner.run(here([experiment], "full")) == 0
     archive = Archive(tmp_path / "out")
     monkeypatch.setattr(inference, "Archive", lambda: archive)
     return tmp_path
@@ -93,7 +94,7 @@ def test_every_network_is_held_to_the_first_in_the_same_format(trained):
     formats = inference.FORMATS[::2]
     dense, faster, _, compact, _ = inference.subjects("compact-tiny")
     subjects = [dense, faster, compact]
-    rows = inference.measure(subjects, formats, repeats=1)
+    rows = inference.measure(subjects, 1, formats)
     n = len(formats)
     for dense, faster in zip(rows[:n], rows[n : 2 * n], strict=True):
         differ = {key for key in dense if dense[key] != faster[key]}

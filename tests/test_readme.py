@@ -1,14 +1,14 @@
 """The README's code runs as printed, its figures are the measured ones."""
 
-import json
 import pathlib
 import re
 
 import pytest
 
 import keras_bregman as kb
-from experiments import bench
+from experiments import results
 from experiments.archive import Archive
+from experiments.benchmarks import command
 from experiments.reporting import markdown, ranking
 
 pytestmark = pytest.mark.once
@@ -41,11 +41,11 @@ def test_the_other_blocks_run_after_it(tmp_path, monkeypatch):
 
 def test_its_timings_come_from_the_result_files():
     timed = [
-        json.loads((RESULTS / "bench" / f"step-{backend}.json").read_text())
+        results.read(RESULTS / "bench" / f"step-{backend}.json")
         for backend in ("tensorflow", "jax", "torch")
     ]
     page = ROOT / "docs" / "results.md"
-    assert bench.describe_steps(timed) in page.read_text()
+    assert command.describe_steps(timed) in page.read_text()
 
 
 def test_its_results_come_from_the_result_files():

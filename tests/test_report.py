@@ -510,7 +510,7 @@ def test_results_that_are_nowhere_leave_the_former_report(tmp_path, capsys):
     (out / "figures").mkdir(parents=True)
     former = out / "figures" / "figure2.png"
     former.write_text("former")
-    for source in (tmp_path / "typo", former):
+    for source in (tmp_path / "typo", out):
         command = ["report", "--results", str(source), "--out", str(out)]
         assert main(command) == 1
         assert "no folder of result files" in capsys.readouterr().err
@@ -521,9 +521,12 @@ def test_results_that_are_nowhere_leave_the_former_report(tmp_path, capsys):
 def test_a_full_disk_is_said_and_leaves_the_former_report(
     tmp_path, no_images, monkeypatch, capsys
 ):
-    command = ["report", "--results", str(tmp_path), "--out", str(tmp_path)]
+    put(tmp_path / "results", "figure2-4")
+    out = tmp_path / "out"
+    command = ["report", "--results", f"{tmp_path}/results", "--out", f"{out}"]
     assert main(command) == 0
-    before = (tmp_path / "report.md").read_bytes()
+    before = {file: file.read_bytes() for file in out.glob("*.*")}
+    assert len(before) == 3
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -532,8 +535,8 @@ def test_a_full_disk_is_said_and_leaves_the_former_report(
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "report.md" in error and "No space left" in error
-    assert (tmp_path / "report.md").read_bytes() == before
-    assert not list(tmp_path.glob("*.tmp"))
+    assert {file: file.read_bytes() for file in out.glob("*.*")} == before
+    assert set(out.iterdir()) == before.keys()
 
 
 def test_a_figure_without_results_any_more_is_removed(tmp_path, no_images):

@@ -13,10 +13,11 @@ from helpers import TINY, mlp
 
 import keras_bregman as kb
 from experiments import __main__ as command
-from experiments import data, results, runner, training
+from experiments import data, jobs, listing, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.data import load
 from experiments.processes import started, wait_for
+from experiments.results import RESULTS
 from experiments.soak import RECIPE, outcome, run_command
 
 pytestmark = pytest.mark.once
@@ -349,8 +350,8 @@ class TestCommands:
         self, run, trained, tmp_path, monkeypatch, capsys
     ):
         run("--only", "tiny")
-        here = functools.partial(runner.plan, out=tmp_path)
-        monkeypatch.setattr(runner, "plan", here)
+        here = functools.partial(jobs.plan, out=tmp_path)
+        monkeypatch.setattr(listing, "plan", here)
         capsys.readouterr()
         command.main(["list"])
         assert "full   1 of  2  small   0 of  2" in capsys.readouterr().out
@@ -381,9 +382,25 @@ class TestCommands:
             ("run tiny --set epochs=0", "`epochs` must be greater than 0"),
             ("run tiny --set model=vgg", "`model` must be one of mlp, "),
             ("run tiny --seeds -1", "-1"),
-            ("run tiny --seeds one", "must be 0 or greater, not one"),
+            (
+                "run tiny --seeds one",
+                "must be 0 or greater, of 32 bits, not one",
+            ),
             ("run tiny --jobs 0", "must be 1 or greater, not 0"),
-            ("run tiny --minutes soon", "invalid float value: 'soon'"),
+            ("run tiny --seeds 4294967296", "must be 0 or greater, of 32 bits"),
+            ("run tiny --jobs some", "must be 1 or greater, not some"),
+            ("run tiny --minutes soon", "must be 0 or greater, not soon"),
+            ("run tiny --minutes -1", "must be 0 or greater, not -1"),
+            ("run tiny --minutes nan", "must be 0 or greater, not nan"),
+            ("run tiny --set groups={'x':1}", "a dict with `lam` in it"),
+            ("run tiny --set ramp=0.8", "must be 1 in sum at most"),
+            ("run tiny --set decay=1.0", "`decay` must be in (0, 1). Rec"),
+            ("run tiny --set probe_steps=(5,3)", "`probe_steps` must be num"),
+            (f"run tiny --set lam=1 --out {RESULTS}", "another folder than"),
+            (f"run tiny --out {__file__}", "is a file, not a folder"),
+            ("bench step --out .", "is a folder, not a file"),
+            ("search --width 150", "must be in (0, 100), not 150"),
+            ("search --density 5", "must be in (0, 1], not 5"),
         ],
     )
     def test_a_mistake_is_named_in_a_line(
@@ -402,18 +419,30 @@ class TestCommands:
     def test_changed_recipes_stay_apart(
         self, run, trained, tmp_path, monkeypatch
     ):
-        monkeypatch.setattr(command, "ROOT", tmp_path)
-        assert command.main(["run", "tiny", "--set", "epochs=3"]) == 0
+        monkeypatch.setattr(jobs, "CHANGED", tmp_path)
+        for epochs in (3, 4):
+            change = f"epochs={epochs}"
+            assert command.main(["run", "tiny", "--set", change]) == 0
+            (path,) = (tmp_path / change).rglob("tiny-seed0.json")
+            assert json.loads(path.read_text())["recipe"]["epochs"] == epochs
+            locks = (tmp_path / change).rglob("tiny-seed0.lock")
+            assert len(list(locks)) == 1
+        # a name that a folder cannot have, or not well
+        for change in ("options={'weight_decay':1}", "steering={'every':9}"):
+            assert command.main(["run", "tiny", "--set", change]) == 0
+        assert len(list(tmp_path.rglob("tiny-seed0.json"))) == 4
+
+    def test_a_result_of_another_seed_is_none(self, run, trained, tmp_path):
+        run("--only", "tiny")
         (path,) = tmp_path.rglob("tiny-seed0.json")
-        assert path.is_relative_to(tmp_path / "build" / "changed")
-        assert json.loads(path.read_text())["recipe"]["epochs"] == 3
-        (lock,) = tmp_path.rglob("tiny-seed0.lock")
-        assert lock.is_relative_to(tmp_path / "build" / "changed")
+        path.rename(path.with_name("tiny-seed1.json"))
+        assert run("--only", "tiny", "--seeds", "1") == 0
+        assert len(trained) == 2
 
 
 class TestPlan:
     def plan(self, *names, **options):
-        return runner.plan([EXPERIMENTS[n] for n in names], "full", **options)
+        return jobs.plan([EXPERIMENTS[n] for n in names], "full", **options)
 
     def test_a_shared_run_is_planned_once(self):
         both = self.plan("figure2-4", "figure5-8")

@@ -1,9 +1,9 @@
-"""What `suite.py` says of a run of the tests is what pytest has found."""
+"""What `tools.suite` says of a run of the tests is what pytest has found."""
 
 import sys
 
 import pytest
-import suite
+from tools import suite
 
 from experiments import results
 
@@ -43,7 +43,7 @@ def double(x):
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs `suite.py` over the small package; the status and the result."""
+    """Runs `tools.suite` over the small package; the status and the result."""
 
     def run(*arguments, fails=False, twice=4, wanted=50):
         (tmp_path / "test_small.py").write_text(

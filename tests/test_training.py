@@ -83,6 +83,16 @@ class TestResuming:
         assert outcome(result) == outcome(unbroken[1])
         assert result["sessions"] == 1
 
+    def test_a_checkpoint_of_another_run_is_kept(self, digits, path):
+        train_a_little(digits, path)
+        kept = path.read_bytes()
+        other = TINY.changed(learning_rate=0.5)
+        why = f"learning_rate.*moved to {path.name}.aside"
+        with pytest.warns(UserWarning, match=why):
+            train(other, 0, digits, path)
+        aside = path.with_name(f"{path.name}.aside")
+        assert aside.read_bytes() == kept
+
 
 class TestResult:
     def test_it_can_be_saved_and_says_how_it_was_made(self, unbroken, path):
@@ -337,18 +347,24 @@ class TestCheckpoint:
         assert noticed > 0.6 * len(content) / 41
 
     @pytest.mark.parametrize(
-        "other",
+        ("other", "why"),
         (
-            {"start": {"conv": 0.1, "": 1.0}, "backend": "torch"},
-            {"start": {"": 1.0, "conv": 0.1}, "backend": "jax"},
+            (
+                {"start": {"conv": 0.1, "": 1.0}, "backend": "torch"},
+                'backend is "jax", not "torch". It is moved to',
+            ),
+            (
+                {"start": {"": 1.0, "conv": 0.1}, "backend": "jax"},
+                "start is .*, not .* It is moved to",
+            ),
         ),
         ids=("backend", "order"),
     )
-    def test_a_file_of_another_run(self, path, other):
+    def test_a_file_of_another_run(self, path, other, why):
         saved(path, start={"conv": 0.1, "": 1.0}, backend="jax")
         model = small()
         reader = saver(path, model, **other)
-        with pytest.warns(UserWarning, match=r"other settings"):
+        with pytest.warns(UserWarning, match=why):
             reader.restore(model)
         assert reader.epochs_done == 0
 

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.data import inputs_of
+from experiments.errors import Trouble
 from experiments.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ def read_layers() -> list[Layer]:
     """The layers of the ConvNet, read from a model that Keras builds.
 
     Raises:
-        RuntimeError: If Keras or its backend cannot be imported.
+        Trouble: If Keras or its backend cannot be imported.
     """
     try:
         from experiments import models
     except ImportError as error:
-        raise RuntimeError(
+        raise Trouble(
             "Figure 1 is drawn from the model, which needs Keras and the "
             f"backend that KERAS_BACKEND names ({error}). Install one, as "
             "with pip install -e '.[tensorflow]'."

@@ -276,7 +276,7 @@ def _stability(rows: Rows) -> tuple[str, str]:
     )
     if accuracy <= EQUAL and share <= NEAR_DENSITY:
         return REFUTED, sentence
-    return CONFIRMED if accuracy > UNSTABLE else PARTLY, sentence
+    return CONFIRMED if accuracy >= UNSTABLE else PARTLY, sentence
 
 
 def _widest(rows, quantity):

@@ -15,12 +15,8 @@ from experiments.reporting.figures import Drawn
 from experiments.reporting.published import Published, paper_of, report_of
 from experiments.reporting.verdicts import Verdict
 
-REPORT = results.ROOT / "experiments" / "report"
 
-
-def write(
-    source: pathlib.Path = results.RESULTS, out: pathlib.Path = REPORT
-) -> int:
+def write(source: pathlib.Path, out: pathlib.Path) -> int:
     """Writes report.md, index.html, report.json and the figures.
 
     Nothing is trained, and nothing is written before all of it is made.
@@ -35,14 +31,12 @@ def write(
 
     Raises:
         OSError: If a file cannot be written; what it replaces stays.
-        RuntimeError: If the model for Figure 1 cannot be built.
+        Trouble: If the model for Figure 1 cannot be built.
     """
-    from keras_bregman._files import write_whole  # Keras takes seconds
-
     archive = Archive(source)
     files = _contents(archive)
     for name, data in files.items():
-        write_whole(out / name, data)
+        results.write(out / name, data)
     for name in figures.file_names():
         if f"figures/{name}" not in files:
             (out / "figures" / name).unlink(missing_ok=True)

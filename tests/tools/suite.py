@@ -1,6 +1,6 @@
 """Runs the tests on every backend, and keeps what came of it and how long.
 
-    python tests/suite.py --backends tensorflow jax torch
+    python -m tests.tools.suite --backends tensorflow jax torch
 
 The last backend runs all tests, the others all but the long ones, marked
 `once`, unless these need TensorFlow; with `--quick` none runs those. In
@@ -14,15 +14,14 @@ import argparse
 import importlib.metadata
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from experiments import results  # noqa: E402
+from experiments import results
+from experiments.arguments import add_out
+from experiments.results import ROOT
 
 BUILD = ROOT / "build" / "suite"
 _PYTEST = [sys.executable, "-m", "pytest", "-q", "-n=auto", "--dist=worksteal"]
@@ -92,10 +91,15 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--backends", nargs="+", default=["tensorflow"])
+    parser.add_argument(
+        "--backends",
+        nargs="+",
+        default=["tensorflow"],
+        choices=("tensorflow", "jax", "torch"),
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--coverage", action="store_true")
-    results.add_out(parser, "suite")
+    add_out(parser, "suite")
     options = parser.parse_args()
 
     results.commit()

@@ -1,6 +1,6 @@
 """Mutation tests: each small fault in the optimizers has to fail a test.
 
-    KERAS_BACKEND=jax python tests/mutate.py --sample 100 --seed 0
+    KERAS_BACKEND=jax python -m tests.tools.mutate --sample 100 --seed 0
 
 Faults are other comparisons, operators, numbers and conditions, and missing
 statements. Those that no test notices are listed; the status is 1 if more than
@@ -14,15 +14,14 @@ import ast
 import importlib.abc
 import importlib.util
 import os
-import pathlib
 import random
 import resource
 import sys
 import time
 
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from experiments import results  # noqa: E402
+from experiments import results
+from experiments.arguments import add_out
+from experiments.results import ROOT
 
 # the tests of each module, the likeliest to fail first
 TESTS = {
@@ -179,7 +178,7 @@ def main():
     parser.add_argument("--sample", type=int, help="try so many faults only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--modules", nargs="+", default=list(TESTS))
-    results.add_out(parser, "mutation")
+    add_out(parser, "mutation")
     options = parser.parse_args()
     todo = [
         (name, i, line, what)

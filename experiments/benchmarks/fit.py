@@ -56,7 +56,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 
 def measure(
-    repeats: int = 3, networks: tuple[Network, ...] = NETWORKS
+    repeats: int, networks: tuple[Network, ...] = NETWORKS
 ) -> list[dict[str, Any]]:
     """Times every optimizer on every network, all in turn.
 

@@ -19,10 +19,11 @@ import keras
 import numpy as np
 
 import keras_bregman as kb
-from experiments import runner, zoo
+from experiments import zoo
 from experiments.archive import Archive
 from experiments.catalog import COMPACTED, EXPERIMENTS
 from experiments.data import load
+from experiments.jobs import plan
 from experiments.progress import say
 
 BATCHES = (1, 64)
@@ -111,16 +112,16 @@ class Subject(NamedTuple):
 
 def measure(
     subjects: list[Subject],
+    repeats: int,
     formats: tuple[Format, ...] = FORMATS,
-    repeats: int = 5,
 ) -> list[dict[str, Any]]:
     """Exports, checks and times networks.
 
     Args:
         subjects: The networks; the first of a name is what the others of
             that name are held to. Those that share a model are measured once.
-        formats: What each is exported to.
         repeats: Measurements of every call.
+        formats: What each is exported to.
 
     Returns:
         One dict for every network and format: `network`, `variant`, `format`,
@@ -181,10 +182,10 @@ def measure(
 
 
 def experiments(
-    repeats: int = 5, names: Iterable[str] = COMPACTED
+    repeats: int, names: Iterable[str] = COMPACTED
 ) -> list[dict[str, Any]]:
     """`measure` on all that is trained of the experiments on compaction."""
-    return measure([s for n in names for s in subjects(n)], repeats=repeats)
+    return measure([s for n in names for s in subjects(n)], repeats)
 
 
 def subjects(experiment: str) -> list[Subject]:
@@ -204,7 +205,7 @@ def subjects(experiment: str) -> list[Subject]:
     archive = Archive()
     # not the model's: one experiment has it at a quarter of its width
     network = experiment.removeprefix("compact-")
-    dense, *others = runner.plan([EXPERIMENTS[experiment]], "full", seeds=[0])
+    dense, *others = plan([EXPERIMENTS[experiment]], "full", seeds=[0])
     if not _row(archive, dense).results:
         return []
     images = load(dense.recipe.data).x_val[:100]

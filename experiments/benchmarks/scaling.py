@@ -21,15 +21,16 @@ from typing import Any
 
 import keras
 
-from experiments import building, processes, throughput
+from experiments import building, processes
+from experiments.benchmarks import fit
+from experiments.benchmarks.fit import Network
 from experiments.data import noise
 from experiments.recipes import Recipe
 from experiments.results import ROOT
-from experiments.throughput import Network
 
 NETWORKS = tuple(
     network._replace(steps=steps)
-    for network, steps in zip(throughput.NETWORKS, (100, 4), strict=False)
+    for network, steps in zip(fit.NETWORKS, (100, 4), strict=False)
 )
 OPTIMIZERS = ("Adam", "AdaBreg")
 # by number of processes, what each has of a batch as large as the recipe's
@@ -37,7 +38,7 @@ SHARES = {1: (1.0,), 2: (0.5, 1.0)}
 
 
 def measure(
-    repeats: int = 5,
+    repeats: int,
     networks: Sequence[Network] = NETWORKS,
     seconds: float = 600,
 ) -> list[dict[str, Any]]:
@@ -58,9 +59,9 @@ def measure(
         examples a second (`rate`) and its `ratio` to one worker's.
 
     Raises:
-        RuntimeError: If a process failed.
+        Trouble: If a process failed.
     """
-    networks = throughput.trained_here(networks)
+    networks = fit.trained_here(networks)
     rows = [
         {**row, "workers": workers}
         for workers, shares in SHARES.items()
@@ -88,7 +89,7 @@ def _run(workers, shares, repeats, networks, seconds):
                 for n in networks
             ],
         }
-        command = [sys.executable, "-m", "experiments.scaling"]
+        command = [sys.executable, "-m", "experiments.benchmarks.scaling"]
         alone = {
             "PYTHONPATH": str(ROOT),
             "CUDA_VISIBLE_DEVICES": "",
@@ -131,9 +132,7 @@ def _work(plan: dict[str, Any]) -> None:
     for entry, optimizer, share in itertools.product(
         plan["networks"], OPTIMIZERS, plan["shares"]
     ):
-        recipe = Recipe(**entry["recipe"]).changed(
-            **throughput.OPTIMIZERS[optimizer]
-        )
+        recipe = Recipe(**entry["recipe"]).changed(**fit.OPTIMIZERS[optimizer])
         batch = round(share * recipe.batch_size) * workers
         data = noise(recipe.data, entry["steps"] * batch)
         with strategy.scope() if strategy else contextlib.nullcontext():

@@ -1,4 +1,4 @@
-"""The benchmarks: what runs each, and how its results are told."""
+"""What runs each of the benchmarks, and how its results are told."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import pathlib
 
 import keras
 
-from experiments import (
-    imports,
+from experiments import results
+from experiments.benchmarks import (
+    fit,
+    importing,
     inference,
-    results,
     scaling,
-    steps,
-    throughput,
+    step,
     zeros,
 )
 from experiments.reporting import inference as inference_tables
@@ -20,7 +20,7 @@ from experiments.reporting import speed as speed_tables
 from keras_bregman._table import table
 
 
-def report(
+def run(
     what: str,
     out: pathlib.Path | None,
     repeats: int,
@@ -39,12 +39,12 @@ def report(
             others there is nothing to choose.
     """
     key, measure, describe = {
-        "step": ("steps", steps.measure, describe_steps),
-        "fit": ("fits", throughput.measure, describe_fits),
+        "step": ("steps", step.measure, describe_steps),
+        "fit": ("fits", fit.measure, describe_fits),
         "scaling": ("scaling", scaling.measure, describe_scaling),
         "inference": ("inference", inference.experiments, describe_inference),
         "zeros": ("zeros", zeros.measure, describe_zeros),
-        "import": ("imports", imports.measure, describe_imports),
+        "import": ("imports", importing.measure, describe_imports),
     }[what]
     results.commit()
     result = {

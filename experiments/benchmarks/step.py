@@ -62,7 +62,7 @@ def modes() -> tuple[str, ...]:
     }[keras.config.backend()]
 
 
-def measure(repeats: int = 30) -> list[dict]:
+def measure(repeats: int) -> list[dict]:
     """Times one optimizer step on 11 million weights, all in turn.
 
     Returns:

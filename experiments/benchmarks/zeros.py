@@ -19,14 +19,14 @@ import numpy as np
 from keras import layers
 
 import keras_bregman as kb
-from experiments import inference
-from experiments.inference import Call
+from experiments.benchmarks import inference
+from experiments.benchmarks.inference import Call
 from keras_bregman.kernels import kernels
 
 DENSITIES = (1.0, 0.5, 0.3, 0.2, 0.1, 0.05, 0.02)
 
 
-def measure(repeats: int = 5) -> list[dict[str, Any]]:
+def measure(repeats: int) -> list[dict[str, Any]]:
     """Times networks with ever fewer weights.
 
     Returns:
@@ -54,7 +54,7 @@ def measure(repeats: int = 5) -> list[dict[str, Any]]:
             "faster": row["faster_1"],
             "bytes": row["bytes"],
         }
-        for row in inference.measure(subjects, litert, repeats)
+        for row in inference.measure(subjects, repeats, litert)
     ]
     return rows + _dense_layers(repeats)
 

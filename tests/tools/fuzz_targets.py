@@ -1,4 +1,4 @@
-"""What `fuzz.py` calls, and with what."""
+"""What `fuzz` calls, and with what."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Installs what `make dist` built, as a user would, and uses it.
 
-    python tests/check_dist.py dist --python python3.12 --backends jax torch
+    python tests/tools/check_dist.py dist --python python3.12 --backends jax
 
 Wheel and sdist each get an environment of their own, outside the repository,
 with every backend that is named; nothing of this one is seen there.
@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import zipfile
 
-ROOT = pathlib.Path(__file__).parent.parent
+ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = pathlib.Path(__file__).with_name("smoke.py")
 
 

@@ -1,6 +1,7 @@
 """Calls every public function with what nobody should give it.
 
-`make fuzz MINUTES=30`; `python tests/fuzz.py --case 17` makes one call again.
+`make fuzz MINUTES=30`; `python -m tests.tools.fuzz --case 17` makes a call
+again.
 
 The contract: a call returns, or raises one of `REFUSALS` or an `OSError`, in a
 sentence which names an argument or the file. Calls are made in a process of
@@ -27,9 +28,11 @@ import traceback
 import warnings
 from typing import Any
 
-ROOT = pathlib.Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
-from experiments import results  # noqa: E402
+from experiments import results
+from experiments.arguments import add_out
+from experiments.results import ROOT
+
+_WORKER = [sys.executable, "-m", "tests.tools.fuzz"]
 
 LIMIT = 120.0  # seconds for a call, on a machine that does much else
 REFUSALS = (
@@ -61,7 +64,7 @@ def why_broken(error: BaseException, marks: list[str]) -> str | None:
 
 def one(case: int, only: str = "", before=lambda call: None) -> dict:
     """Makes the call with this number, and says what came of it."""
-    from fuzz_targets import World
+    from .fuzz_targets import World
 
     # in it, as names without a folder lead there
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
@@ -121,7 +124,8 @@ def watch(case: int, only: str, minutes: float) -> dict[str, Any]:
 
     while time.monotonic() < end:
         worker = subprocess.Popen(
-            [sys.executable, __file__, f"--worker={case}", f"--only={only}"],
+            [*_WORKER, f"--worker={case}", f"--only={only}"],
+            cwd=ROOT,
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -162,7 +166,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first case")
     parser.add_argument("--case", type=int, help="this one alone")
     parser.add_argument("--only", default="", help="part of a name")
-    results.add_out(parser, "fuzz")
+    add_out(parser, "fuzz")
     parser.add_argument("--worker", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker is not None:

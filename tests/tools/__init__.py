@@ -1,0 +1,1 @@
+"""Programs of those who work on the package; `make` calls them."""
