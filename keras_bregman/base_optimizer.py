@@ -19,6 +19,7 @@ from keras_bregman._checks import (
     check,
     check_expression,
     check_flag,
+    check_integer,
     check_number,
     shown,
 )
@@ -42,6 +43,7 @@ _INTERVALS = {
     "clipvalue": "(0, inf)",
     "global_clipnorm": "(0, inf)",
     "ema_momentum": "[0, 1]",
+    "loss_scale_factor": "(0, inf)",
 }
 # the `initial_density` of an optimizer that no `TargetDensity` has steered
 NOT_BEGUN = -1.0
@@ -128,6 +130,9 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         for name, interval in _INTERVALS.items():
             if kwargs.get(name) is not None:
                 check_number(name, kwargs[name], interval)
+        name = "gradient_accumulation_steps"
+        if kwargs.get(name) is not None:
+            check_integer(name, kwargs[name], 2)
         super().__init__(learning_rate=learning_rate, **kwargs)
         if isinstance(regularizer, Mapping):
             regularizer = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 
 import keras
@@ -34,7 +35,8 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
     optimizer = getattr(model, "optimizer", None) if is_model else None
     # a MultiOptimizer may know its parts only then
     if optimizer is not None and model.built and not optimizer.built:
-        optimizer.build(model.trainable_variables)
+        with _where_it_trains(model):
+            optimizer.build(model.trainable_variables)
     optimizers = [
         found
         for found in inner_optimizers(optimizer)
@@ -46,6 +48,12 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
         each.freeze_support(frozen)
         each.forget_steps()
     model.make_train_function(force=True)
+
+
+def _where_it_trains(model):
+    """The scope of TensorFlow's distribution strategy, as `fit` enters it."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return contextlib.nullcontext() if strategy is None else strategy.scope()
 
 
 def freeze_in(

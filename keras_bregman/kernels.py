@@ -290,6 +290,8 @@ def kernels(model) -> list[Kernel]:
         raise ValueError(
             f"`model` '{model.name}' holds no kernel: none of its weights "
             "has a path that ends in 'kernel'. Received: "
-            f"{[w.path for w in model.weights]}"
+            f"{[w.path for w in model.weights]}. Make them by "
+            "`add_weight(name='kernel')`; `density` and callbacks count what "
+            "the model's optimizer regularizes by of='regularized'."
         )
     return list(found.values())

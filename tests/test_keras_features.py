@@ -587,6 +587,13 @@ for model in (double, again):
 for a, b in zip(double.get_weights(), again.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 print("loaded")
+with strategy.scope():
+    tuned = compiled(make())
+kb.prune(tuned, 0.5)
+kb.freeze_support(tuned)  # builds the optimizer where it trains
+train(tuned, 2)
+assert abs(kb.density(tuned) - 0.5) < 0.01
+print("held")
 """
 
 
@@ -594,4 +601,4 @@ print("loaded")
 def test_two_devices_equal_one(tmp_path):
     """Decay and averages; test_parallel.py has the rest."""
     said = _in_fresh_process(MIRRORED, tmp_path / "a.keras").split()
-    assert said == ["agrees", "loaded"]
+    assert said == ["agrees", "loaded", "held"]

@@ -256,6 +256,26 @@ class TestWatch:
         model.optimizer.learning_rate = 1e-9
         assert self.warned(model, 12, steps=10) == []
 
+    def test_weights_of_another_name(self):
+        class Scores(keras.layers.Layer):
+            def build(self, shape):
+                self.scores = self.add_weight((shape[-1], 2), name="scores")
+
+            def call(self, x):
+                return x @ self.scores
+
+        inputs = keras.Input((6,))
+        model = keras.Model(inputs, Scores()(inputs))
+        model.compile(kb.LinBreg(0.0, {"scores": 0.05}), "mse")
+        model.layers[1].scores.assign(np.zeros((6, 2)))
+        x, y = np.ones((8, 6)), np.ones((8, 2))
+        with pytest.raises(ValueError, match="by of='regularized'"):
+            model.fit(x, y, verbose=0, callbacks=[SparsityWatch()])
+        assert int(model.optimizer.iterations) == 0  # nothing is lost
+        watch = SparsityWatch(of="regularized")
+        with pytest.warns(UserWarning, match="scores have been 0 for"):
+            model.fit(x, y, epochs=3, verbose=0, callbacks=[watch])
+
     def test_other_optimizers_are_not_to_blame(self):
         model = _started(keras.optimizers.Adam(), 0.2, method="balanced")
         assert self.warned(model, 12, steps=10) == []

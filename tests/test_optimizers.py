@@ -568,6 +568,8 @@ class TestBadArguments:
             *_bad(kb.LinBreg, "clipvalue", (0.0, *NUMBERS[:4])),
             *_bad(kb.AdaBreg, "global_clipnorm", (0.0, *NUMBERS[:4])),
             *_bad(kb.LinBreg, "ema_momentum", (1.1, *NUMBERS[:4])),
+            *_bad(kb.ProxGD, "loss_scale_factor", (0.0, *NUMBERS[:4])),
+            *_bad(kb.AdaBreg, "gradient_accumulation_steps", (1, 2.5, "2")),
         ],
     )
     def test_names_argument_and_value(self, make, name, value):

@@ -6,13 +6,13 @@ import keras
 import numpy as np
 
 from keras_bregman import sparsity
+from keras_bregman._checks import check_choice
 from keras_bregman._finite import REMEDY
 from keras_bregman._graph import is_graph, layers_of
 from keras_bregman._keras import producer
 from keras_bregman._scalars import to_float
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers, regularized
-from keras_bregman.kernels import kernels
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
 _PATIENCE = 100  # steps that a first weight may take
@@ -39,9 +39,25 @@ class SparsityWatch(keras.callbacks.Callback):
 
     The first two are for an optimizer of this package that has not made a step
     before; they are silent while the support is frozen.
+
+    Args:
+        of: `"kernels"`, or `"regularized"`: the variables that the model's
+            optimizers regularize, kernels or not, are looked at. Those are
+            known from the first step on, so that nothing is said of a first
+            `fit` that switches on everything or nothing.
+
+    Raises:
+        ValueError: If `of` is neither; when training begins, if the model has
+            no kernel that can be looked at.
     """
 
+    def __init__(self, *, of: str = "kernels"):
+        super().__init__()
+        self.of = check_choice("of", of, sparsity.OF)
+
     def on_train_begin(self, logs=None):
+        if self.model.built and self.of == "kernels":
+            sparsity.counted(self.model)  # raises before an epoch is lost
         optimizers = inner_optimizers(self.model.optimizer)
         self._has_begun = False
         self._earlier = self._batches = 0
@@ -65,8 +81,10 @@ class SparsityWatch(keras.callbacks.Callback):
         self._is_fresh = not any(to_float(o.iterations) for o in optimizers)
         # one that its first step builds starts dense
         self._begun, self._begun_at = {}, 1.0
-        if self.model.built:
-            self._begun = sparsity.supports(self.model)
+        if self.model.built and (
+            self.of == "kernels" or regularized(self.model)
+        ):
+            self._begun = sparsity.supports(self.model, self.of)
             self._begun_at = _share_on(self._begun)
 
     @property
@@ -81,13 +99,13 @@ class SparsityWatch(keras.callbacks.Callback):
             self._looks.pop(0)
             is_due = True
         if is_due and self._is_sparse_start():
-            now = _share_on(sparsity.supports(self.model))
+            now = _share_on(sparsity.supports(self.model, self.of))
             if now > _FULL:
                 self._say_everything(now)
 
     def on_epoch_end(self, epoch, logs=None):
         self._earlier = self._batches
-        found = kernels(self.model)
+        found = sparsity.counted(self.model, self.of)
         values = {k.name: _array(k.variable) for k in found}
         for name, value in values.items():
             if not np.isfinite(value).all():
