@@ -17,8 +17,8 @@ from experiments import results
 from experiments.catalog import EXPERIMENTS
 from experiments.errors import Trouble
 from experiments.jobs import Job, plan
-from experiments.processes import changes_of, started, wait_for
 from experiments.progress import say
+from experiments.watching import changes_of, started, wait_for
 from keras_bregman._table import table
 
 # a recipe of the catalog in which everything happens that a resumed run must

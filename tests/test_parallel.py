@@ -10,7 +10,7 @@ import pytest
 from helpers import BACKEND
 
 import keras_bregman as kb
-from experiments import processes
+from experiments import processes, together
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "several-devices.md"
@@ -29,7 +29,7 @@ ALONE = {
 def _train(how, folder, workers=({},)):
     """The weights that each of some processes ends with."""
     command = [sys.executable, ROOT / "tests" / "parallel.py", how, folder]
-    processes.run_together(
+    together.run_together(
         [command] * len(workers),
         [{**ALONE, **variables} for variables in workers],
         seconds=400,
@@ -63,7 +63,7 @@ def test_two_devices_agree_with_one(how, alone, tmp_path):
 
 
 def test_two_processes_agree_with_one(alone, tmp_path):
-    first, second = _train("processes", tmp_path, processes.cluster(2))
+    first, second = _train("processes", tmp_path, together.cluster(2))
     _assert_agree(first, alone)
     for one, two in zip(first, second, strict=True):
         np.testing.assert_array_equal(one, two)
@@ -87,7 +87,7 @@ class TestProcesses:
         endless = "import time; print('I wait', flush=True); time.sleep(1000)"
         begun = time.monotonic()
         with pytest.raises(RuntimeError, match=r"(?s)I wait.*no such value"):
-            processes.run_together(
+            together.run_together(
                 [
                     [sys.executable, "-c", endless],
                     [sys.executable, "-c", "raise KeyError('no such value')"],
@@ -103,7 +103,7 @@ class TestProcesses:
             "signal.SIG_IGN); time.sleep(1000)"
         )
         with pytest.raises(RuntimeError, match=r"longer than 1 s"):
-            processes.run_together(
+            together.run_together(
                 [[sys.executable, "-c", deaf]], [{}], seconds=1
             )
 

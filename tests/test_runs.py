@@ -16,9 +16,9 @@ from experiments import __main__ as command
 from experiments import data, jobs, listing, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.data import load
-from experiments.processes import started, wait_for
 from experiments.results import RESULTS
 from experiments.soak import RECIPE, outcome, run_command
+from experiments.watching import started, wait_for
 
 pytestmark = pytest.mark.once
 

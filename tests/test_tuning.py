@@ -16,7 +16,7 @@ import keras_bregman as kb
 from experiments import models, results, soak
 from experiments.__main__ import main
 from experiments.data import load
-from experiments.processes import started, wait_for
+from experiments.watching import started, wait_for
 from keras_bregman import tuning
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 import keras
 
-from experiments import building, processes
+from experiments import building, together
 from experiments.benchmarks import fit
 from experiments.benchmarks.fit import Network
 from experiments.data import noise
@@ -97,9 +97,9 @@ def _run(workers, shares, repeats, networks, seconds):
             "OMP_NUM_THREADS": "1",
             "TF_NUM_INTRAOP_THREADS": "1",
         }
-        processes.run_together(
+        together.run_together(
             [[*command, json.dumps(plan)]] * workers,
-            [{**alone, **joined} for joined in processes.cluster(workers)],
+            [{**alone, **joined} for joined in together.cluster(workers)],
             seconds,
         )
         return json.loads(out.read_text())
