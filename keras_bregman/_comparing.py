@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_bregman._checks import shown
+from keras_bregman._checks import check, shown
 from keras_bregman._graph import structure
 from keras_bregman._keras import readers, sublayers
 
@@ -16,13 +16,17 @@ from keras_bregman._keras import readers, sublayers
 def difference(some, others) -> float:
     """The largest between outputs, relative to the largest output or to 1.
 
-    Infinite if the shapes or what is not a number differ.
+    Infinite if the shapes, words, or what is not a number differ.
     """
     worst = 0.0
     pairs = zip(
         keras.tree.flatten(some), keras.tree.flatten(others), strict=True
     )
     for pair in pairs:
+        if any(map(_is_text, pair)):
+            if not np.array_equal(*map(_text, pair)):
+                return math.inf
+            continue
         one, other = (
             ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair
         )
@@ -72,6 +76,7 @@ def as_inputs(model: keras.Model, samples):
         for tensor, array in zip(model.inputs, arrays, strict=True):
             pairs = zip(tensor.shape[1:], array.shape[1:], strict=True)
             fits &= all(known in (None, n) for known, n in pairs)
+            fits &= len(array) % (tensor.shape[0] or 1) == 0
     except (OverflowError, RecursionError, TypeError, ValueError):
         fits = False
     if not fits:
@@ -84,18 +89,33 @@ def as_inputs(model: keras.Model, samples):
             "`samples` must be one or more examples in the structure of the "
             f"model's inputs, with shapes {wanted}. Received: {given}"
         )
+    for array in arrays:
+        finite = array.dtype.kind != "f" or np.isfinite(array).all()
+        check("samples", "NaN or infinity", finite, "finite numbers")
     return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def _is_text(x):
+    if isinstance(x, np.ndarray):
+        return x.dtype.kind in "OSU"
+    return keras.backend.standardize_dtype(x.dtype) == "string"
+
+
+def _text(x):
+    """Words as they are, or as objects or bytes, as strings."""
+    array = np.asarray(x if isinstance(x, np.ndarray) else x.numpy())
+    words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
+    if not all(isinstance(word, str) for word in words):
+        raise TypeError("words")
+    # not as objects, which would be pickled
+    return np.array(words, dtype=str).reshape(array.shape)
 
 
 def _array(tensor, given):
     array = np.asarray(given)
     if tensor.dtype != "string":
         return array.astype(tensor.dtype)
-    words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError("words")
-    # not as objects, which would be pickled
-    return np.array(words, dtype=str).reshape(array.shape)
+    return _text(array)
 
 
 def _shape(given):

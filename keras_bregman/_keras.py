@@ -26,6 +26,16 @@ def sublayers(
     return layer._flatten_layers(include_self=include_self)
 
 
+def own_weights(layer: keras.layers.Layer) -> list[keras.Variable]:
+    """A layer's weights without those of the layers within it."""
+    return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def parts_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer is made of, without theirs."""
+    return layer._flatten_layers(include_self=False, recursive=False)
+
+
 def producer(tensor) -> Any:
     """The layer or operation that a symbolic tensor comes from, if any."""
     history = getattr(tensor, "_keras_history", None)

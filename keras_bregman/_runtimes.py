@@ -74,6 +74,16 @@ def answers(format, path, names, batch, arrays):
     return in_batches(in_order, arrays, batch)
 
 
+def plain(array):
+    """An array as NumPy can save it without pickling."""
+    if array.dtype.kind == "V":  # bfloat16, which would be read back as bytes
+        return array.astype("float32")
+    if array.dtype.kind == "O":
+        words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
+        return np.array(words, dtype=str).reshape(array.shape)
+    return array
+
+
 def in_batches(run, arrays, batch):
     """What `run` makes of arrays, some examples at a time.
 
@@ -98,6 +108,4 @@ if __name__ == "__main__":
     with np.load(given) as file:
         arrays = [file[name] for name in file.files]
     found = answers(format, path, json.loads(names), int(batch), arrays)
-    # numpy has no bfloat16 of its own, and would read it back as bytes
-    found = [a.astype("float32") if a.dtype.kind == "V" else a for a in found]
-    np.savez(answer, *found)
+    np.savez(answer, *map(plain, found))

@@ -186,7 +186,7 @@ def _compact(options):
 
 
 def _export(options):
-    kind = _FORMATS.get(options.out.suffix, "saved_model")
+    kind = _FORMATS.get(options.out.suffix.lower(), "saved_model")
     samples = _samples(options)
     difference = kb.export(
         _load(options.file),

@@ -20,10 +20,11 @@ import numpy as np
 from keras_bregman import _runtimes
 from keras_bregman._checks import PathLike, check, check_choice, check_path
 from keras_bregman._comparing import as_inputs, difference, random_inputs
-from keras_bregman._files import replacing, write_whole
+from keras_bregman._files import replacing
 from keras_bregman._graph import check_graph, structure
 from keras_bregman._keras import producer, sublayers
-from keras_bregman._state import remembered
+from keras_bregman._onnx import onnx_of
+from keras_bregman._state import remembered, restored
 
 # the packages that write a format, and those that read it
 _PACKAGES = {
@@ -32,7 +33,8 @@ _PACKAGES = {
     "onnx": ("tensorflow", "tf2onnx", "onnxruntime"),
 }
 _WHERE = {
-    "saved_model": "a new folder, or one with a SavedModel to replace",
+    "saved_model": "a new folder, or one with a SavedModel to replace; for a "
+    "file give `format`",
     "litert": "a .tflite file",
     "onnx": "an .onnx file",
 }
@@ -76,7 +78,8 @@ def export(
             replaced.
         format: `"saved_model"`, `"litert"` or `"onnx"`.
         precision: Of the weights; for `"litert"` also `"float16"`, or
-            `"int8"`, activations too, as calibrated by `samples`.
+            `"int8"`, activations too, as calibrated by `samples`, but for
+            recurrent layers without `unroll=True`.
         samples: Inputs as the model takes them, an array or arrays in the
             structure of its inputs, on all of which the outputs are compared.
             By default two random ones, which int8 does not accept.
@@ -88,8 +91,9 @@ def export(
     Raises:
         ValueError: For an argument out of range, or another backend.
         ImportError: If a package that the format needs is missing.
-        RuntimeError: If the runtime fails, or its outputs differ by more than
-            1e-4 in float32, 0.02 in half precision and 0.5 in int8.
+        RuntimeError: If the converter or the runtime fails, or its outputs
+            differ by more than 1e-4 in float32, 0.02 in half precision and 0.5
+            in int8. What was at `path` before stays.
         OSError: If the path cannot be written.
     """
     target = check_path("path", path)
@@ -97,18 +101,18 @@ def export(
     if samples is None:
         samples = random_inputs(model)
     samples = as_inputs(model, samples)
-    if precision == "int8":  # infinity brings the converter down
-        finite = all(map(_is_finite, keras.tree.flatten(samples)))
-        check("samples", "NaN or infinity", finite, "finite numbers, for int8")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _computing(model, format):
+    with _computing(model, format), replacing(target) as made:
         if format == "saved_model":
-            _saved_model(model, target)
+            _saved_model(model, made)
         elif format == "litert":
-            _litert(model, target, precision, samples)
+            made.write_bytes(_litert(model, target, precision, samples))
         else:
-            _onnx(model, target)
-        return _difference(model, target, format, precision, samples)
+            with _converting(target):
+                made.write_bytes(onnx_of(_served(model)))
+        found = _difference(model, made, format, samples)
+        _check_same(model, target, precision, found)
+    return found
 
 
 def _check(model, path, format, precision, samples):
@@ -124,6 +128,12 @@ def _check(model, path, format, precision, samples):
         "inputs like those of later use, to calibrate int8",
     )
     check_graph(model)
+    rolled = any(map(_is_rolled, sublayers(model)))
+    bound = (
+        "'float32' or 'float16' for a recurrent layer without `unroll=True`, "
+        "whose calibration brings TensorFlow's converter down"
+    )
+    check("precision", precision, precision != "int8" or not rolled, bound)
     check(
         "model",
         model,
@@ -147,8 +157,8 @@ def _check(model, path, format, precision, samples):
         )
 
 
-def _is_finite(array):
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+def _is_rolled(layer):
+    return isinstance(layer, keras.layers.RNN) and not layer.unroll
 
 
 def _knows(format, model):
@@ -184,13 +194,16 @@ def _computing(model, format):
 
 
 def _suits(path, format):
+    suffix = path.suffix.lower()
     if format == "saved_model":  # nothing else of the user's is replaced
+        if suffix in SUFFIXES.values():
+            return False
         parts = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
         if not path.is_dir():
             return not path.exists()
         found = {f.name for f in path.iterdir()}
         return not found or "saved_model.pb" in found <= parts
-    return path.suffix == SUFFIXES[format]
+    return suffix == SUFFIXES[format]
 
 
 def _served(model, batch=None):
@@ -235,11 +248,10 @@ def _saved_model(model, path, batch=None):
         layer for layer in sublayers(model) if hasattr(layer, "lookup_table")
     ]
     signatures = {"serving_default": module.serve}
-    with replacing(path) as made:
-        try:
-            tf.saved_model.save(module, str(made), signatures)
-        except tf.errors.OpError as error:
-            raise OSError(errno.EIO, error.message) from error
+    try:
+        tf.saved_model.save(module, str(path), signatures)
+    except tf.errors.OpError as error:
+        raise OSError(errno.EIO, error.message) from error
 
 
 def _names(model):
@@ -272,35 +284,18 @@ def _output_names(model):
     return [f"output_{i}" for i in range(len(model.outputs))]
 
 
-def _onnx(model, path):
-    """As Keras' own export, which leaves random layers as in training."""
-    import onnx
-    import tf2onnx
-
-    serve = _served(model)
-    proto, _ = tf2onnx.convert.from_function(
-        serve, input_signature=serve.input_signature
-    )
-    # To the converter a tensor that a layer keeps is one more input.
-    captures = serve.get_concrete_function().graph.captures
-    kept = {placeholder.name: tensor for tensor, placeholder in captures}
-    read = set(_read(proto.graph))
-    for one in [i for i in proto.graph.input if i.name in kept]:
-        proto.graph.input.remove(one)
-        if one.name in read:
-            array = kept[one.name].numpy()
-            value = onnx.numpy_helper.from_array(array, one.name)
-            proto.graph.initializer.append(value)
-    write_whole(path, proto.SerializeToString())
-
-
-def _read(graph):
-    """The names of all that nodes of an ONNX graph take."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _read(inner)
+@contextlib.contextmanager
+def _converting(path):
+    """Says in words that a converter fails; each has errors of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeError(
+            f"'{path}' is not written, as the converter does not know what to "
+            f"make of the model: {error}\nA quantized model is exported before "
+            "`quantize`, with precision='int8'; for layers without counterpart "
+            "take another format."
+        ) from error
 
 
 def _litert(model, path, precision, samples):
@@ -330,8 +325,9 @@ def _litert(model, path, precision, samples):
                 converter.target_spec.supported_types = [tf.float16]
             for name, value in how.items():
                 setattr(converter, name, value)
-            contents.append(converter.convert())
-    write_whole(path, min(contents, key=len))
+            with _converting(path):
+                contents.append(converter.convert())
+    return min(contents, key=len)
 
 
 def _one_by_one(model, samples):
@@ -345,24 +341,26 @@ def _one_by_one(model, samples):
         }
 
 
-def _difference(model, path, format, precision, samples):
+def _difference(model, path, format, samples):
     """How far the runtime's outputs are from the model's."""
     arrays = keras.tree.flatten(samples)
     # LiteRT files have the batch size 1 unless told otherwise
     batch = model.inputs[0].shape[0] or (1 if format == "litert" else _BATCH)
     names = [_names(model), _output_names(model)]
     theirs = _by_runtime(format, path, names, batch, arrays)
-    found = difference(_answers(model, arrays, batch), theirs)
+    return difference(_answers(model, arrays, batch), theirs)
+
+
+def _check_same(model, path, precision, found):
     bound = _TOLERANCES[precision]
     if _in_halves(model):  # then TensorFlow, too, rounds in another order
         bound = max(bound, _TOLERANCES["float16"])
     if not found <= bound:
         raise RuntimeError(
-            f"'{path}' was written, but its outputs differ by {found:.1e} of "
+            f"'{path}' is not written, as its outputs differ by {found:.1e} of "
             "the largest from the model's. With int8, give `samples` that are "
             "like those of later use; otherwise please report it."
         )
-    return found
 
 
 def _by_runtime(format, path, names, batch, arrays):
@@ -377,8 +375,8 @@ def _by_runtime(format, path, names, batch, arrays):
         )
         if done.returncode:
             raise RuntimeError(
-                f"'{path}' was written, but its runtime cannot use it:\n"
-                f"{done.stderr[-2000:]}"
+                "Nothing is written, as the format's runtime cannot use what "
+                f"was made of the model:\n{done.stderr[-2000:]}"
             )
         with np.load(answers) as file:
             return [file[name] for name in file.files]
@@ -392,4 +390,5 @@ def _answers(model, arrays, batch):
         answers = keras.tree.flatten(model(given, training=False))
         return [keras.ops.convert_to_numpy(a) for a in answers]
 
-    return _runtimes.in_batches(run, arrays, batch)
+    with restored(remembered(model)):
+        return _runtimes.in_batches(run, arrays, batch)

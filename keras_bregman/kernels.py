@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from keras_bregman._checks import check_layer
-from keras_bregman._keras import sublayers
+from keras_bregman._keras import own_weights, sublayers
 
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
 # always within a layer of attention
@@ -114,6 +114,15 @@ def first_matching(
         next((e for e in expressions if re.search(e, path)), None)
         for path in paths
     ]
+
+
+def own_name(path: str) -> str:
+    """The end of a weight's path; one without a name is called "variable".
+
+    Keras numbers such weights by how many the process has made before.
+    """
+    name = path.rpartition("/")[2]
+    return "variable" if re.fullmatch(r"variable_\d+", name) else name
 
 
 def numbered(paths: Iterable[str]) -> list[str]:
@@ -270,7 +279,8 @@ def kernels(model) -> list[Kernel]:
         )
     owners: dict[int, keras.layers.Layer] = {}
     for layer in sublayers(model):
-        refuse_packed(layer)
+        if any(is_kernel(weight.path) for weight in own_weights(layer)):
+            refuse_packed(layer)
         for name in _KERNEL_ATTRIBUTES:
             # a wrapper comes before the layer whose kernel it also holds
             owners[id(getattr(layer, name, None))] = layer

@@ -39,7 +39,7 @@ import numpy as np
 from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
 from keras_bregman._keras import ObjectSharingScope, sublayers
-from keras_bregman.kernels import is_told_by_config
+from keras_bregman.kernels import is_told_by_config, own_name
 
 MAGIC = b"KBSPARSE"
 _VERSION = 1
@@ -132,6 +132,7 @@ def load_sparse(
         model is None or _is_built(model),
         "a built model, or None for the one in the file",
     )
+    given = model
     path = check_path("path", path)
     header, data = _read(path)
     if model is None:
@@ -144,7 +145,15 @@ def load_sparse(
     elif header["config"] is not None:
         _check_boundaries(path, model, json.loads(header["config"]))
     weights, entries = model.weights, header["weights"]
-    _check_fits(path, weights, entries)
+    try:
+        _check_fits(path, weights, entries)
+    except ValueError as error:
+        if given is not None:
+            raise
+        raise ValueError(
+            f"{error} That was made of the architecture in the file, which "
+            "does not tell all. Pass a freshly built `model`."
+        ) from None
     arrays = []
     for entry in entries:
         array, data = _decode(path, entry, data)
@@ -339,8 +348,8 @@ def _check_fits(path, weights, entries):
     # before any memory is taken for what a file claims
     for weight, entry in zip(weights, entries, strict=False):
         shape = list(weight.shape)
-        name = weight.path.rpartition("/")[2]
-        if entry["shape"] != shape or entry["path"].rpartition("/")[2] != name:
+        fits = own_name(entry["path"]) == own_name(weight.path)
+        if entry["shape"] != shape or not fits:
             raise ValueError(
                 f"'{path}' does not fit the model: where it has "
                 f"'{entry['path']}' of shape {tuple(entry['shape'])}, the "

@@ -1094,3 +1094,67 @@ def test_a_layer_without_a_config_is_named():
     rounded = layers.Dense(2, partial(ops.round, decimals=1))
     with pytest.raises(ValueError, match=r"cannot be made.*get_config\(\)"):
         kb.compact(chain(rounded, shape=(3,)))
+
+
+class Nameless(layers.Layer):
+    """Whose config tells nothing of what Keras gives every layer."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+
+    def build(self, shape):
+        self.w = self.add_weight((shape[-1], self.units), name="kernel")
+
+    def call(self, x):
+        return x @ self.w
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+def test_names_and_what_is_frozen_stay():
+    inputs = keras.Input((5, 6))
+    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    x = attention(inputs, inputs)
+    x = Nameless(4, name="mine")(x)
+    inner = keras.Sequential(
+        [keras.Input((5, 4)), layers.Dense(4, name="held")], name="inner"
+    )
+    outer = layers.Dense(3, name="outer")
+    model = keras.Model(inputs, outer(inner(x)))
+    attention._query_dense.trainable = False
+    model.get_layer("mine").trainable = False
+    inner.trainable = False
+    outer.bias.trainable = False
+    kill(outer, [0])
+    small, report = kb.compact(model, return_report=True)
+    assert {row.name for row in report.rows} >= {"attention", "mine"}
+    told = [
+        [weight.path.rpartition("/")[2] for weight in each.trainable_weights]
+        for each in (model, small)
+    ]
+    assert told[0] == told[1] and len(told[0]) == 7
+    assert not small.get_layer("inner").trainable
+    # the whole model too
+    model.trainable = False
+    small = kb.compact(model)
+    assert not small.trainable and small.trainable_weights == []
+
+
+def test_a_layer_given_as_it_is_would_be_shared():
+    class Holder(layers.Layer):
+        def __init__(self, held, **kwargs):
+            super().__init__(**kwargs)
+            self.held = held
+
+        def call(self, x):
+            return self.held(x)
+
+        def get_config(self):
+            return {**super().get_config(), "held": self.held}
+
+    inputs = keras.Input((4,))
+    held = Holder(layers.Dense(3), name="holder")
+    with pytest.raises(ValueError, match="'holder' cannot be made a second"):
+        kb.compact(keras.Model(inputs, held(inputs)))

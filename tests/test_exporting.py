@@ -370,6 +370,73 @@ def test_outputs_within_outputs(tmp_path, format, name):
 
 
 @pytest.mark.tensorflow
+def test_operations_that_onnx_has_not(tmp_path):
+    """Exact GELU, CELU, and convolutions in groups, which Keras compiles."""
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(8, 3, groups=2, activation="celu")(inputs)
+    model = keras.Model(inputs, layers.Dense(3, "gelu")(x))
+    assert kb.export(model, tmp_path / "m.onnx", "onnx") < 1e-5
+
+
+@pytest.mark.tensorflow
+def test_what_fails_leaves_the_former_file(tmp_path):
+    inputs = keras.Input((6,))
+    x = layers.Dense(4)(inputs)
+    path = tmp_path / "m.onnx"
+    kb.export(keras.Model(inputs, x), path, "onnx")
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError, match="Nothing is written"):
+        kb.export(keras.Model(inputs, keras.ops.argmax(x, -1)), path, "onnx")
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+    quantized = keras.Sequential([inputs, layers.Dense(4)])
+    quantized.quantize("int8")
+    with pytest.raises(RuntimeError, match="exported before `quantize`"):
+        kb.export(quantized, tmp_path / "m.tflite", "litert")
+
+
+@pytest.mark.tensorflow
+def test_int8_takes_recurrent_layers_that_are_unrolled(tmp_path):
+    given = {"precision": "int8", "samples": np.ones((3, 5, 6))}
+    path = tmp_path / "m.tflite"
+    inputs = keras.Input((5, 6))
+    model = keras.Model(inputs, layers.Bidirectional(layers.GRU(4))(inputs))
+    with pytest.raises(ValueError, match="without `unroll=True`"):
+        kb.export(model, path, "litert", **given)
+    model = keras.Model(inputs, layers.GRU(4, unroll=True)(inputs))
+    assert kb.export(model, path, "litert", **given) < 0.1
+
+
+@pytest.mark.tensorflow
+@pytest.mark.usefixtures("asked_here")
+def test_states_are_as_they_were_and_batches_whole(tmp_path):
+    inputs = keras.Input(batch_shape=(2, 5, 6))
+    layer = layers.LSTM(4, stateful=True)
+    model = keras.Model(inputs, layer(inputs))
+    x = np.ones((2, 5, 6), "float32")
+    model(x)
+    before = [np.array(state) for state in layer.states]
+    samples = np.ones((4, 5, 6), "float32")
+    kb.export(model, tmp_path / "model", samples=x)
+    for state, value in zip(layer.states, before, strict=True):
+        np.testing.assert_array_equal(state, value)
+    with pytest.raises(ValueError, match="`samples` must be one or more"):
+        kb.export(model, tmp_path / "model", samples=samples[:3])
+
+
+@pytest.mark.tensorflow
+def test_words_may_come_out(tmp_path):
+    inputs = keras.Input((4,))
+    names = layers.StringLookup(vocabulary=["a", "b"], invert=True)
+    number = keras.ops.argmax(layers.Dense(3)(inputs), -1)
+    model = keras.Model(inputs, names(number))
+    assert kb.export(model, tmp_path / "model") == 0
+    small = kb.compact(model)
+    x = np.random.default_rng(0).normal(size=(20, 4))
+    assert (small(x).numpy() == model(x).numpy()).all()
+
+
+@pytest.mark.tensorflow
 def test_double_precision_is_not_for_litert(tmp_path):
     keras.config.set_dtype_policy("float64")
     with pytest.raises(ValueError, match="weights in float32 for format='lit"):
@@ -405,6 +472,7 @@ def test_samples_that_do_not_fit_are_said_so_first(tmp_path, samples):
         ({"format": "onnx", "precision": "float16"}, "`precision` must be"),
         ({"format": "litert", "precision": "int8"}, "`samples` must be"),
         ({"format": "litert"}, r"`path` must be a \.tflite file"),
+        ({"path": "m.TFLITE"}, "for a file give `format`"),
         ({"format": "onnx"}, r"`path` must be an \.onnx file"),
         ({"model": keras.Sequential([layers.Dense(2)])}, "`model` must be"),
     ],

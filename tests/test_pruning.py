@@ -133,3 +133,14 @@ def test_of_nan_none_is_the_largest():
     with pytest.raises(FloatingPointError, match="'dense2/kernel' holds NaN"):
         kb.prune(model, 0.5)
     assert np.all(array(model.get_layer("dense1").kernel) != 0)
+
+
+def test_kernels_of_two_half_precisions():
+    inputs = keras.Input((8,))
+    outputs = [
+        keras.layers.Dense(3, dtype=dtype)(inputs)
+        for dtype in ("bfloat16", "float16", "float32")
+    ]
+    model = keras.Model(inputs, outputs)
+    kb.prune(model, 0.5)
+    assert kb.density(model) == 0.5

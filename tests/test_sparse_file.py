@@ -50,6 +50,25 @@ def test_what_is_loaded_is_equal(tmp_path, density, given_model):
         np.testing.assert_array_equal(array(new), array(old))
 
 
+@keras.saving.register_keras_serializable()
+class Unnamed(layers.Layer):
+    def build(self, shape):
+        self.scale = self.add_weight(shape=shape[1:])
+
+    def call(self, x):
+        return x * self.scale
+
+
+def test_weights_without_a_name_are_told_by_their_place(tmp_path):
+    """Keras numbers them through the whole process."""
+    model = keras.Sequential([keras.Input((4,)), Unnamed(), layers.Dense(2)])
+    kb.save_sparse(model, tmp_path / "w.kbs")
+    for given_model in (None, keras.models.clone_model(model)):
+        loaded = kb.load_sparse(tmp_path / "w.kbs", given_model)
+        for old, new in zip(model.weights, loaded.weights, strict=True):
+            np.testing.assert_array_equal(array(new), array(old))
+
+
 def test_the_size_follows_the_density(tmp_path):
     def size(model, **how):
         kb.save_sparse(model, tmp_path / "w.kbs", **how)

@@ -233,6 +233,12 @@ def test_what_is_quantized():
     for measure in (density, kb.summary, partial(kb.flops, zeros=False)):
         with pytest.raises(ValueError, match=r"'int4'.*before it is quantized"):
             measure(model)
+    words = keras.Input((7,), dtype="int32")
+    embedding = layers.Embedding(9, 8)  # which does not count
+    x = layers.Flatten()(embedding(words))
+    model = keras.Model(words, layers.Dense(4)(x))
+    embedding.quantize("int4")
+    assert density(model) == 1
 
 
 def test_parts_that_are_quantized():

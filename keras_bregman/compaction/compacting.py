@@ -25,8 +25,10 @@ from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import (
     Piece,
     TracedCall,
+    check_apart,
     check_tied,
     is_layer,
+    keep_frozen,
     pinned,
     rebuild_tied,
 )
@@ -92,9 +94,9 @@ def compact(
             multiple of a block.
 
     Returns:
-        A functional or Sequential model, with the same names of layers, not
-        compiled. With `return_report=True` a tuple of it and a
-        `CompactionReport`.
+        A functional or Sequential model, with the same names of layers and the
+        same of them frozen, not compiled. With `return_report=True` a tuple of
+        it and a `CompactionReport`.
 
     Raises:
         ValueError: If `model` is not a built functional or Sequential model,
@@ -116,6 +118,7 @@ def compact(
         samples = as_inputs(model, samples)
     _check_finite(model)
     small, notes = _compacted(model, multiple_of)
+    keep_frozen(model, small)
     _check_same(model, small, samples)
     if not return_report:
         return small
@@ -152,6 +155,7 @@ def _compacted(model, multiple):
     for key, piece in pieces.items():
         if not is_graph(piece.layer):
             piece.fill(made[key])
+    check_apart(model, small)
     check_tied(tied.values(), [made[key] for key in tied])
     if any(piece.changes_groups for piece in pieces.values()):
         return _compacted(small, multiple)

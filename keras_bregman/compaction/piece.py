@@ -12,15 +12,23 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_bregman._graph import is_graph
 from keras_bregman._keras import (
     ObjectSharingScope,
     SafeModeScope,
+    own_weights,
+    parts_of,
     seeds_of,
     sublayers,
 )
 from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
-from keras_bregman.kernels import TRANSPOSED_LAYERS, is_told_by_config
+from keras_bregman.kernels import (
+    TRANSPOSED_LAYERS,
+    is_told_by_config,
+    numbered,
+    own_name,
+)
 
 
 class TracedCall(NamedTuple):
@@ -116,9 +124,11 @@ class Piece:
                 config["activation"] = activation  # it may be a lambda
             # a lambda in it is the user's own, and not from a file
             with SafeModeScope(False):
-                return type(self.layer).from_config(config)
+                made = type(self.layer).from_config(config)
         except Exception as error:
             raise _not_made(self.layer, error) from error
+        made.name = self.layer.name  # a config of one's own may not tell it
+        return made
 
     def fill(self, layer) -> None:
         """Sets the weights of the new layer, when it is built."""
@@ -171,6 +181,41 @@ def check_tied(layers, made) -> None:
             "common, and made from their `get_config` each has its own. Have "
             "it give the shared layer by `keras.saving.serialize_keras_object`."
         )
+
+
+def check_apart(model, small) -> None:
+    """Raises ValueError for a layer whose new one has weights of the old."""
+    old = {id(weight) for weight in model.weights}
+    for layer in small.layers:
+        if any(id(weight) in old for weight in layer.weights):
+            raise ValueError(
+                f"Layer '{layer.name}' cannot be made a second time: its "
+                "`get_config` gives a layer within it as it is, so that the "
+                "new one would share it. Have it give "
+                "`keras.saving.serialize_keras_object` of that."
+            )
+
+
+def keep_frozen(old, new) -> None:
+    """Freezes in a layer or model what is frozen in the one it came of."""
+    if new.trainable != old.trainable:
+        new.trainable = old.trainable
+    twins = _by_name(new)
+    for name, weight in _by_name(old).items():
+        if not weight.trainable and name in twins:
+            twins[name].trainable = False
+    if is_graph(old):
+        pairs = [(layer, new.get_layer(layer.name)) for layer in old.layers]
+    else:
+        pairs = list(zip(parts_of(old), parts_of(new), strict=True))
+    for pair in pairs:
+        keep_frozen(*pair)
+
+
+def _by_name(layer):
+    weights = own_weights(layer)
+    names = numbered(own_name(weight.path) for weight in weights)
+    return dict(zip(names, weights, strict=True))
 
 
 def _count(layers):
