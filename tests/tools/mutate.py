@@ -1,4 +1,4 @@
-"""Mutation tests: each small fault in the optimizers has to fail a test.
+"""Mutation tests: each small fault in what trains has to fail a test.
 
     KERAS_BACKEND=jax python -m tests.tools.mutate --sample 100 --seed 0
 
@@ -32,6 +32,8 @@ TESTS = {
         *("golden", "optimizers", "healing", "keras_features"),
         *("target_density", "checks"),
     ),
+    "allocation": ("pruning", "sparse_start", "target_density"),
+    "callbacks._strengths": ("target_density",),
 }
 OTHER = {
     ast.Lt: ast.LtE,
@@ -137,7 +139,8 @@ class Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def read(name):
-    return ast.parse((ROOT / "keras_bregman" / f"{name}.py").read_text())
+    path = ROOT.joinpath("keras_bregman", *name.split("."))
+    return ast.parse(path.with_suffix(".py").read_text())
 
 
 def passes(name, index=None, limit=None):
