@@ -34,7 +34,7 @@ from keras_bregman._fusion import (
 from keras_bregman._scalars import to_float
 from keras_bregman._table import table
 from keras_bregman._warning import warn
-from keras_bregman.choice import Shrink, choose
+from keras_bregman.choice import Shrink, choose, expressions_of
 from keras_bregman.kernels import numbered, path_of
 
 _INTERVALS = {
@@ -144,6 +144,8 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         else:
             regularizer = regularizers.get(regularizer)
         self.regularizer = regularizer
+        # which of its expressions took which path
+        self._taken: list[tuple[str, str | None]] = []
         self._frozen = False
         # whether it was frozen in what was run or traced, and at last
         self._traced: set[bool] = set()
@@ -217,9 +219,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         shrinks = [
             None if choice is None else Shrink.of(choice, variable)
             for choice, variable in zip(
-                choose(self.regularizer, variables), variables, strict=True
+                choose(self.regularizer, variables, self._taken),
+                variables,
+                strict=True,
             )
         ]
+        if isinstance(self.regularizer, Mapping) and paths:
+            taken = expressions_of(self.regularizer, paths, self._taken)
+            self._taken = list(zip(paths, taken, strict=True))
         super().build(variables)
         # for callbacks.TargetDensity, whose memory has to be saved somewhere
         self.initial_density = self.add_variable(
@@ -638,11 +645,14 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             regularizer = [[k, serialize(v)] for k, v in regularizer.items()]
         else:
             regularizer = serialize(regularizer)
-        return {
+        config = {
             **super().get_config(),
             "regularizer": regularizer,
             "frozen": self._frozen,
         }
+        if self._taken:
+            config["taken"] = [list(pair) for pair in self._taken]
+        return config
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -659,7 +669,10 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
             regularizer = deserialize(regularizer)
         config["regularizer"] = regularizer
         frozen = config.pop("frozen", False)
+        taken = config.pop("taken", [])
         optimizer = super().from_config(config, custom_objects=custom_objects)
+        # before it is built: paths in a loaded model are shorter
+        optimizer._taken = [(path, expression) for path, expression in taken]
         optimizer.freeze_support(frozen)
         return optimizer
 

@@ -67,13 +67,15 @@ class Shrink:
         return type(self.regularizer).__name__, groups
 
 
-def choose(regularizer, variables):
+def choose(regularizer, variables, earlier=()):
     """The regularizer of each variable, or None.
 
     Args:
         regularizer: A regularizer for every kernel, None, or a dict from
             regular expressions on paths to regularizers or None.
         variables: Trainable variables.
+        earlier: Pairs of a path and the expression that took it, before the
+            model was saved: those of the same variables are taken again.
 
     Raises:
         ValueError: If an expression takes no path.
@@ -91,6 +93,19 @@ def choose(regularizer, variables):
         elif regularizer is not None:
             _warn_of_others(regularizer, variables)
         return [regularizer if it_is else None for it_is in kernels]
+    return [
+        None if expression is None else regularizer[expression]
+        for expression in expressions_of(regularizer, paths, earlier)
+    ]
+
+
+def expressions_of(regularizer, paths, earlier=()):
+    """The expression of a dict that takes each path, or None; see `choose`."""
+    again = [expression for _, expression in earlier]
+    if _are_of_the_same(paths, [path for path, _ in earlier]) and all(
+        expression is None or expression in regularizer for expression in again
+    ):
+        return again
     taken = first_matching(regularizer, paths)
     # from HDF5 Keras builds optimizers without variables, before it loads
     for expression in regularizer if paths else ():
@@ -100,7 +115,18 @@ def choose(regularizer, variables):
                 f"{expression!r} is found in no path, or earlier expressions "
                 f"took all that it matches. The paths are {paths}"
             )
-    return [None if e is None else regularizer[e] for e in taken]
+    return taken
+
+
+def _are_of_the_same(paths, earlier):
+    """Whether paths are those of the same variables in a loaded model.
+
+    There Keras leaves out the names of the models that the layers are in.
+    """
+    return len(paths) == len(earlier) and all(
+        f"/{one}".endswith(f"/{other}") or f"/{other}".endswith(f"/{one}")
+        for one, other in zip(paths, earlier, strict=True)
+    )
 
 
 def _warn_of_others(regularizer, variables):

@@ -289,6 +289,8 @@ def _converting(path):
     """Says in words that a converter fails; each has errors of its own."""
     try:
         yield
+    except OSError:
+        raise
     except Exception as error:
         raise RuntimeError(
             f"'{path}' is not written, as the converter does not know what to "

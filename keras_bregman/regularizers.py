@@ -396,7 +396,7 @@ class SparseGroupLasso(GroupLasso):
             stays = _norm(_soft_threshold(x, box * lam), axes) > ball * lam
             low, high = ops.where(stays, lam, low), ops.where(stays, high, lam)
         group = high * (1 + _hair(x))
-        single = ops.abs(x) / box
+        single = ops.abs(x) * ((1 + _hair(x)) / box)
         return ops.where(x != 0, ops.where(single < group, single, group), 0.0)
 
     def get_config(self):

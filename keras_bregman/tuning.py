@@ -356,7 +356,7 @@ def _checked(name, choice, high=sys.float_info.max):
     if (
         len(ends) != 2
         or not all(isinstance(end, numbers.Real) for end in ends)
-        or not 0 < ends[0] <= ends[1] <= high
+        or not 0 < float(ends[0]) <= float(ends[1]) <= high
         or (ends is choice and ends[0] == ends[1])
     ):
         refuse(

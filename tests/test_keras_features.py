@@ -486,6 +486,55 @@ class TestResuming:
         ):
             np.testing.assert_array_equal(weights != 0, support)
 
+    def test_a_loaded_model_is_regularized_as_before(self, tmp_path):
+        """Keras leaves the names of models out of the paths that it loads."""
+        dense = layers.Dense
+        inner = keras.Sequential(
+            [keras.Input((6,)), dense(8, name="a"), dense(8, name="b")],
+            name="inner",
+        )
+        model = keras.Sequential(
+            [keras.Input((6,)), inner, dense(4, name="c"), dense(2, name="d")],
+            name="net",
+        )
+        choice = {
+            "inner/.*kernel": kb.regularizers.GroupLasso(0.01, "unit"),
+            "net/d/kernel": None,
+            "kernel": 0.02,
+        }
+        model.compile(kb.AdaBreg(0.01, choice), "mse")
+        train(model, 2)
+
+        def kinds(model):
+            return [
+                type(entry.shrink.regularizer).__name__
+                for entry in model.optimizer.regularized()
+            ]
+
+        found = kinds(model)
+        assert found == ["GroupLasso", "GroupLasso", "L1"]
+        for name in ("first.keras", "second.keras"):
+            model.save(tmp_path / name)
+            again = keras.models.load_model(tmp_path / name)
+            assert kinds(again) == found
+            for one in (model, again):
+                train(one, 2)
+            for a, b in zip(
+                model.get_weights(), again.get_weights(), strict=True
+            ):
+                np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+            model = again
+        # for other variables the expressions are asked
+        other = mlp()
+        other.compile(
+            type(again.optimizer).from_config(
+                {**again.optimizer.get_config(), "regularizer": 0.5}
+            ),
+            "mse",
+        )
+        train(other, 1)
+        assert set(kinds(other)) == {"L1"}
+
     def test_a_dict_of_regularizers_can_be_read_from_hdf5(self, tmp_path):
         model = mlp()
         optimizer = kb.AdaBreg(0.05, {"kernel": 0.01})

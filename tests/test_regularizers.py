@@ -215,6 +215,18 @@ def test_an_entry_is_0_from_its_critical_strength_on(kind, data):
             assert (below[critical == lam] != 0).all()
 
 
+def test_no_single_weight_outlasts_its_critical_strength():
+    """Alpha times the quotient by alpha may round to less."""
+    regularizer = regularizers.SparseGroupLasso(1.0, "unit", 0.9)
+    x = np.random.default_rng(0).normal(size=(300, 2)).astype("float32")
+    critical = to_numpy(regularizer.critical(to_tensor(x)))
+    left = sum(
+        to_numpy(regularizer.prox(to_tensor(x), 1.0, float(lam)))[i] != 0
+        for i, lam in np.ndenumerate(critical)
+    )
+    assert left == 0
+
+
 def test_the_critical_strength_of_groups_of_one():
     # of which J is lam |x|, however it is shared between the two norms
     x = np.array([[2.0, -3.0], [0.0, 0.5]], "float32")

@@ -350,8 +350,9 @@ class TestCommand:
         assert self.run(tmp_path, "--trials", "1") == 0
         assert self.run(tmp_path, "--trials", "1", "--density", "0.1") == 1
         assert "holds a search with other settings" in capsys.readouterr().err
-        assert self.run(tmp_path / "new", "--density", "5") == 1
-        assert "`density` must be in (0, 1]" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            self.run(tmp_path / "new", "--density", "5")
+        assert "density: must be in (0, 1]" in capsys.readouterr().err
         assert not (tmp_path / "new").exists()
         assert self.run(tmp_path, "--trials", "2") == 0
         assert len(results.read(tmp_path / "search.json")["trials"]) == 2
