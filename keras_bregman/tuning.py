@@ -351,13 +351,13 @@ def _last(trial, name):
 
 def _checked(name, choice, high=sys.float_info.max):
     """A number or a range, greater than 0."""
-    ends = choice if isinstance(choice, (tuple, list)) else (choice, choice)
+    is_range = isinstance(choice, (tuple, list))
+    ends = [_number(end) for end in (choice if is_range else (choice, choice))]
     bound = f"greater than 0, at most {high:g}"
     if (
         len(ends) != 2
-        or not all(isinstance(end, numbers.Real) for end in ends)
-        or not 0 < float(ends[0]) <= float(ends[1]) <= high
-        or (ends is choice and ends[0] == ends[1])
+        or not 0 < ends[0] <= ends[1] <= high
+        or (is_range and ends[0] == ends[1])
     ):
         refuse(
             name,
@@ -365,6 +365,14 @@ def _checked(name, choice, high=sys.float_info.max):
             f"a number, or a range (low, high) with low < high, {bound}",
         )
     return choice
+
+
+def _number(x):
+    """A float, or NaN for what is no number, so that no comparison holds."""
+    try:
+        return float(x) if isinstance(x, numbers.Real) else math.nan
+    except OverflowError:
+        return math.inf
 
 
 def _ask(hp, name, choice):
