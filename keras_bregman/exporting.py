@@ -101,6 +101,9 @@ def export(
     if samples is None:
         samples = random_inputs(model)
     samples = as_inputs(model, samples)
+    if precision == "int8":  # infinity brings the converter down
+        finite = all(map(_is_finite, keras.tree.flatten(samples)))
+        check("samples", "infinity", finite, "finite numbers, for int8")
     target.parent.mkdir(parents=True, exist_ok=True)
     with _computing(model, format), replacing(target) as made:
         if format == "saved_model":
@@ -155,6 +158,10 @@ def _check(model, path, format, precision, samples):
             f"{keras.config.backend()}. Save the model, and export the file "
             f"by `keras-bregman export FILE {path}`."
         )
+
+
+def _is_finite(array):
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _is_rolled(layer):

@@ -1142,6 +1142,12 @@ def test_names_and_what_is_frozen_stay():
     assert not small.trainable and small.trainable_weights == []
 
 
+def test_samples_that_compare_nothing_are_refused():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    with pytest.raises(ValueError, match="`samples` must be numbers"):
+        kb.compact(model, samples=np.full((2, 4), np.nan))
+
+
 def test_a_layer_given_as_it_is_would_be_shared():
     class Holder(layers.Layer):
         def __init__(self, held, **kwargs):
