@@ -346,14 +346,14 @@ _AGAIN = {
     "AdaBreg": Round(({"freeze": 0.4}, {"ramp": 0.6}, {"lam": 0.1})),
     "LinBreg": Round(
         (
-            {"options": {"weight_decay": 1e-3}},
+            *_decays(1e-3),
             {"learning_rate": 0.5},
             {"lam": 0.1},
         )
     ),
     "Pruning": Round(
         (
-            {"options": {"weight_decay": 0.5}},
+            *_decays(0.5),
             {"learning_rate": 2e-3},
             {"steering": {"end": 0.75}},
         ),
@@ -361,21 +361,21 @@ _AGAIN = {
     ),
     "RigL": Round(
         (
-            {"options": {"weight_decay": 5e-3}},
+            *_decays(5e-3),
             {"learning_rate": 0.1},
             {"steering": {"fraction": 0.3}},
         )
     ),
     "SET": Round(
         (
-            {"options": {"weight_decay": 5e-3}},
+            *_decays(5e-3),
             {"learning_rate": 0.2},
             {"steering": {"fraction": 0.5}},
         )
     ),
     "Lasso": Round(
         (
-            {"options": {"weight_decay": 0.2}},
+            *_decays(0.2),
             {"learning_rate": 3e-3},
             {"lam": 1e-5},
         ),
@@ -383,7 +383,7 @@ _AGAIN = {
     ),
     "ProxGD": Round(
         (
-            {"options": {"weight_decay": 1e-3}},
+            *_decays(1e-3),
             {"learning_rate": 0.1},
             {"lam": 3e-5},
         )

@@ -50,14 +50,19 @@ def check(name, value, good, bound):
         refuse(name, value, bound)
 
 
+def as_number(value):
+    """A float, or NaN for what is no number, so that no comparison holds."""
+    try:
+        return float(value) if isinstance(value, numbers.Real) else math.nan
+    except OverflowError:
+        return math.inf
+
+
 def check_number(name, value, interval="[0, inf)"):
     """`value` as a float; raises ValueError unless it lies in `interval`."""
     low, high = map(float, interval[1:-1].split(","))
     opens, closes = interval[0] == "(", interval[-1] == ")"
-    try:
-        number = float(value) if isinstance(value, numbers.Real) else math.nan
-    except OverflowError:
-        number = math.inf
+    number = as_number(value)
     above = number > low if opens else number >= low
     below = number < high if closes else number <= high
     bound = f"in {interval}"

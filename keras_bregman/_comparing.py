@@ -11,6 +11,7 @@ from keras import ops
 from keras_bregman._checks import check, shown
 from keras_bregman._graph import structure
 from keras_bregman._keras import readers, sublayers
+from keras_bregman._runtimes import words
 
 
 def difference(some, others) -> float:
@@ -24,7 +25,7 @@ def difference(some, others) -> float:
     )
     for pair in pairs:
         if any(map(_is_text, pair)):
-            if not np.array_equal(*map(_text, pair)):
+            if not np.array_equal(*(words(np.asarray(x)) for x in pair)):
                 return math.inf
             continue
         one, other = (
@@ -101,21 +102,11 @@ def _is_text(x):
     return keras.backend.standardize_dtype(x.dtype) == "string"
 
 
-def _text(x):
-    """Words as they are, or as objects or bytes, as strings."""
-    array = np.asarray(x if isinstance(x, np.ndarray) else x.numpy())
-    words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
-    if not all(isinstance(word, str) for word in words):
-        raise TypeError("words")
-    # not as objects, which would be pickled
-    return np.array(words, dtype=str).reshape(array.shape)
-
-
 def _array(tensor, given):
     array = np.asarray(given)
     if tensor.dtype != "string":
         return array.astype(tensor.dtype)
-    return _text(array)
+    return words(array)
 
 
 def _shape(given):

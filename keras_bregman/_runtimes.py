@@ -78,10 +78,16 @@ def plain(array):
     """An array as NumPy can save it without pickling."""
     if array.dtype.kind == "V":  # bfloat16, which would be read back as bytes
         return array.astype("float32")
-    if array.dtype.kind == "O":
-        words = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
-        return np.array(words, dtype=str).reshape(array.shape)
-    return array
+    return words(array) if array.dtype.kind == "O" else array
+
+
+def words(array):
+    """Words as strings, of strings or bytes; raises TypeError for others."""
+    found = [w.decode() if isinstance(w, bytes) else w for w in array.flat]
+    if not all(isinstance(word, str) for word in found):
+        raise TypeError("words")
+    # not as objects, which would be pickled
+    return np.array(found, dtype=str).reshape(array.shape)
 
 
 def in_batches(run, arrays, batch):

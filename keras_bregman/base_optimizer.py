@@ -34,7 +34,7 @@ from keras_bregman._fusion import (
 from keras_bregman._scalars import to_float
 from keras_bregman._table import table
 from keras_bregman._warning import warn
-from keras_bregman.choice import Shrink, choose, expressions_of
+from keras_bregman.choice import Shrink, choose
 from keras_bregman.kernels import numbered, path_of
 
 _INTERVALS = {
@@ -216,17 +216,12 @@ class ProximalOptimizer(keras.optimizers.Optimizer):
         )
         check("variables", variables, good, "a list of variables")
         paths = [path_of(variable) for variable in variables]
+        chosen, taken = choose(self.regularizer, variables, self._taken)
         shrinks = [
             None if choice is None else Shrink.of(choice, variable)
-            for choice, variable in zip(
-                choose(self.regularizer, variables, self._taken),
-                variables,
-                strict=True,
-            )
+            for choice, variable in zip(chosen, variables, strict=True)
         ]
-        if isinstance(self.regularizer, Mapping) and paths:
-            taken = expressions_of(self.regularizer, paths, self._taken)
-            self._taken = list(zip(paths, taken, strict=True))
+        self._taken = taken
         super().build(variables)
         # for callbacks.TargetDensity, whose memory has to be saved somewhere
         self.initial_density = self.add_variable(

@@ -68,7 +68,7 @@ class Shrink:
 
 
 def choose(regularizer, variables, earlier=()):
-    """The regularizer of each variable, or None.
+    """Who is regularized how.
 
     Args:
         regularizer: A regularizer for every kernel, None, or a dict from
@@ -76,6 +76,9 @@ def choose(regularizer, variables, earlier=()):
         variables: Trainable variables.
         earlier: Pairs of a path and the expression that took it, before the
             model was saved: those of the same variables are taken again.
+
+    Returns:
+        The regularizer of each variable, or None; and such pairs, for a dict.
 
     Raises:
         ValueError: If an expression takes no path.
@@ -92,23 +95,24 @@ def choose(regularizer, variables, earlier=()):
             )
         elif regularizer is not None:
             _warn_of_others(regularizer, variables)
-        return [regularizer if it_is else None for it_is in kernels]
-    return [
-        None if expression is None else regularizer[expression]
-        for expression in expressions_of(regularizer, paths, earlier)
-    ]
+        return [regularizer if it_is else None for it_is in kernels], []
+    # from HDF5 Keras builds optimizers without variables, before it loads
+    if not paths:
+        return [], earlier
+    taken = _expressions_of(regularizer, paths, earlier)
+    chosen = [None if e is None else regularizer[e] for e in taken]
+    return chosen, list(zip(paths, taken, strict=True))
 
 
-def expressions_of(regularizer, paths, earlier=()):
-    """The expression of a dict that takes each path, or None; see `choose`."""
+def _expressions_of(regularizer, paths, earlier):
+    """The expression that takes each path, or None."""
     again = [expression for _, expression in earlier]
     if _are_of_the_same(paths, [path for path, _ in earlier]) and all(
         expression is None or expression in regularizer for expression in again
     ):
         return again
     taken = first_matching(regularizer, paths)
-    # from HDF5 Keras builds optimizers without variables, before it loads
-    for expression in regularizer if paths else ():
+    for expression in regularizer:
         if expression not in taken:
             raise ValueError(
                 "`regularizer` has an expression that takes no variable: "

@@ -73,6 +73,15 @@ def counted(model: keras.layers.Layer, of: str = "kernels") -> list[Kernel]:
     return found
 
 
+def is_known(model: keras.layers.Layer, of: str) -> bool:
+    """Whether what is counted is there before the first step.
+
+    An optimizer that is not built yet cannot say what it regularizes, and
+    TensorFlow builds a model without an input at the first step.
+    """
+    return of == "kernels" and model.built
+
+
 def count(model: keras.layers.Layer, of: str = "kernels") -> list[Count]:
     """Counts the non-zero entries of every kernel of a model.
 

@@ -24,6 +24,7 @@ except ImportError as error:
 from keras_bregman import optimizers
 from keras_bregman._checks import (
     PathLike,
+    as_number,
     check,
     check_choice,
     check_integer,
@@ -352,7 +353,9 @@ def _last(trial, name):
 def _checked(name, choice, high=sys.float_info.max):
     """A number or a range, greater than 0."""
     is_range = isinstance(choice, (tuple, list))
-    ends = [_number(end) for end in (choice if is_range else (choice, choice))]
+    ends = [
+        as_number(end) for end in (choice if is_range else (choice, choice))
+    ]
     bound = f"greater than 0, at most {high:g}"
     if (
         len(ends) != 2
@@ -365,14 +368,6 @@ def _checked(name, choice, high=sys.float_info.max):
             f"a number, or a range (low, high) with low < high, {bound}",
         )
     return choice
-
-
-def _number(x):
-    """A float, or NaN for what is no number, so that no comparison holds."""
-    try:
-        return float(x) if isinstance(x, numbers.Real) else math.nan
-    except OverflowError:
-        return math.inf
 
 
 def _ask(hp, name, choice):

@@ -151,21 +151,25 @@ def _cells(table, row):
     texts = iter(row)
     cells = []
     for name, columns in table.groups:
-        i = 0
-        group = itertools.islice(texts, len(columns))
-        for text, alike in itertools.groupby(group):
-            n = len(list(alike))
-            edge = "first" if not i and name else ""
-            if text is None:
+        group = enumerate(itertools.islice(texts, len(columns)))
+        for is_missing, some in itertools.groupby(group, _is_missing):
+            pairs = list(some)
+            if is_missing:
+                edge = " first" if not pairs[0][0] and name else ""
                 cells.append(
-                    f'<td class="{f"none {edge}".strip()}" colspan="{n}">'
+                    f'<td class="none{edge}" colspan="{len(pairs)}">'
                     f"{_text(table.missing)}</td>"
                 )
             else:
-                cells.append(f"<td{_edge(i, name)}>{_text(text)}</td>")
-                cells += [f"<td>{_text(text)}</td>"] * (n - 1)
-            i += n
+                cells += [
+                    f"<td{_edge(i, name)}>{_text(text)}</td>"
+                    for i, text in pairs
+                ]
     return "".join(cells)
+
+
+def _is_missing(pair):
+    return pair[1] is None
 
 
 def _text(text):

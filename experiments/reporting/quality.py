@@ -8,9 +8,9 @@ from experiments.reporting.tables import Table
 TITLE = "Quality: what this package asks of itself"
 CAPTION = (
     "Measured by the commands of CONTRIBUTING.md and of the experiments' "
-    "README. Tests: passed and minutes, "
-    "on the cores that the result file names. Faults: small ones in the "
-    "optimizers and regularizers, a sample by seed, that a test notices. Wrong "
+    "README. Tests: passed and minutes, on the cores that the result file "
+    "names. Faults: small ones in the optimizers and regularizers, a sample by "
+    "seed, that a test notices. Wrong "
     "calls: of every public function with wrong types, shapes, values and file "
     "bytes; broken contracts are crashes, hangs, and messages that name "
     "neither an argument nor a file. What changed after the commit of a line "

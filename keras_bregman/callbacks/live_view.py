@@ -47,9 +47,8 @@ class LiveView(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
-        # raises before an epoch is lost; an optimizer is not built yet
-        if self.model.built and self.of == "kernels":
-            sparsity.counted(self.model)
+        if sparsity.is_known(self.model, self.of):
+            sparsity.counted(self.model)  # raises before an epoch is lost
         self._drawn = 0
 
     def on_epoch_end(self, epoch, logs=None):

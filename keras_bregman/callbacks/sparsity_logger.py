@@ -65,22 +65,15 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._before, self._has_begun = {}, False
-        if self._is_known():
+        if sparsity.is_known(self.model, self.of):
             sparsity.counted(self.model)  # raises before an epoch is lost
 
     def on_epoch_begin(self, epoch, logs=None):
         # not before: when training begins `BackupAndRestore` sets weights
-        if not self._has_begun and self.per_layer and self._is_known():
+        known = sparsity.is_known(self.model, self.of)
+        if not self._has_begun and self.per_layer and known:
             self._before = sparsity.supports(self.model)
         self._has_begun = True
-
-    def _is_known(self):
-        """Whether what is counted is there before the first step.
-
-        An optimizer that is not built yet cannot say what it regularizes, and
-        TensorFlow builds a model without an input at the first step.
-        """
-        return self.of == "kernels" and self.model.built
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is None:

@@ -244,7 +244,7 @@ class TargetDensity(keras.callbacks.Callback):
             self._is_restored = self._steps_made() != self._made
             # one that its first step builds starts dense
             self._begun_at = 1.0
-            if self.of == "kernels" and self.model.built:
+            if sparsity.is_known(self.model, self.of):
                 self._begun_at = sparsity.density(self.model)
         if self._is_last() and self._is_reached():
             self._set_frozen(True)

@@ -56,7 +56,7 @@ class SparsityWatch(keras.callbacks.Callback):
         self.of = check_choice("of", of, sparsity.OF)
 
     def on_train_begin(self, logs=None):
-        if self.model.built and self.of == "kernels":
+        if sparsity.is_known(self.model, self.of):
             sparsity.counted(self.model)  # raises before an epoch is lost
         optimizers = inner_optimizers(self.model.optimizer)
         self._has_begun = False
@@ -81,8 +81,8 @@ class SparsityWatch(keras.callbacks.Callback):
         self._is_fresh = not any(to_float(o.iterations) for o in optimizers)
         # one that its first step builds starts dense
         self._begun, self._begun_at = {}, 1.0
-        if self.model.built and (
-            self.of == "kernels" or regularized(self.model)
+        if sparsity.is_known(self.model, self.of) or (
+            self.of == "regularized" and regularized(self.model)
         ):
             self._begun = sparsity.supports(self.model, self.of)
             self._begun_at = _share_on(self._begun)
