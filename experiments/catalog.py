@@ -302,6 +302,9 @@ _LENET = Recipe(
     schedule="cosine",
 )
 _LENET_CURVE = comparison.curve(_LENET, comparison.LENET_METHODS)
+_MLP_CURVE = comparison.curve(
+    _LENET.changed(model="mlp"), comparison.LENET_METHODS
+)
 # without weight decay
 _LENET_FIRST = tuple(m._replace(rounds=()) for m in comparison.LENET_METHODS)
 _LENET_AT_5 = [m.at(_LENET, 0.05) for m in _LENET_FIRST[:3]]
@@ -585,25 +588,42 @@ EXPERIMENTS = {
             {"epochs": 10},
             kind="choice",
         ),
-        Experiment(
-            "seeds-lenet",
-            "LeNet-300-100 at 5 %: ten seeds of the two that are best",
-            "lenet300",
-            tuple(
-                _asked_for(_LENET_CURVE, f"{method} at 5 %")
-                for method in ("AdaBreg", "Pruning")
-            ),
-            tuple(range(10)),
-            {"epochs": 10},
-            kind="choice",
+        *(
+            Experiment(
+                name,
+                f"{title}: ten seeds of the four that are best",
+                model,
+                tuple(
+                    _asked_for(curve, f"{method} at {density}")
+                    for density in densities
+                    for method in ("AdaBreg", "LinBreg", "Pruning", "Lasso")
+                ),
+                tuple(range(10)),
+                {"epochs": 10},
+                kind="choice",
+            )
+            for name, title, model, curve, densities in (
+                (
+                    "seeds-lenet",
+                    "LeNet-300-100 at 5 and 2 %",
+                    "lenet300",
+                    _LENET_CURVE,
+                    ("5 %", "2 %"),
+                ),
+                (
+                    "seeds-mlp",
+                    "Perceptron 784-200-80-10 at 10 %",
+                    "mlp",
+                    _MLP_CURVE,
+                    ("10 %",),
+                ),
+            )
         ),
         Experiment(
             "curve-mlp",
             "Perceptron 784-200-80-10 on MNIST at densities asked for",
             "mlp",
-            comparison.curve(
-                _LENET.changed(model="mlp"), comparison.LENET_METHODS
-            ),
+            _MLP_CURVE,
             (0, 1, 2),
             {"epochs": 10},
             kind="curve",
