@@ -26,7 +26,7 @@ def _validation(result: dict[str, Any]) -> float:
 # what a result says, as a share
 QUANTITIES = {
     "density": lambda result: result["test"]["density"],
-    # before a peer's last cut, where validation was taken too
+    # before a peer's last cut
     "val_density": lambda result: _at_best(result, "density"),
     "test_accuracy": lambda result: result["test"]["accuracy"],
     "train_accuracy": lambda result: _at_best(result, "accuracy"),

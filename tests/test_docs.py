@@ -12,7 +12,7 @@ pytestmark = pytest.mark.once
 PAGES = sorted((pathlib.Path(__file__).parent.parent / "docs").glob("*.md"))
 
 
-@pytest.mark.parametrize("page", map(param_of_page, PAGES))
+@pytest.mark.parametrize("page", [param_of_page(p) for p in PAGES])
 def test_the_code_of_a_page_runs_from_top_to_bottom(
     page, tmp_path, monkeypatch
 ):

@@ -153,7 +153,7 @@ def test_a_caption_says_what_computes_in_bfloat16(written):
         ),
     ):
         section = text.split(f"## {heading}")[1].split("\n## ")[0]
-        assert f"\n{caption}.\n" in section
+        assert f"\n{caption}." in section
     small = "layers compute in bfloat16 (not: AdaBreg at 2.3 %): no small run"
     assert small in text.split("## Table 1")[1].split("\n## ")[0]
 
@@ -253,7 +253,8 @@ def test_who_is_first_at_a_density(tmp_path):
         validation={"accuracy": 0.89},
         test={"accuracy": 0.99, "density": 0.2},
     )
-    run("LinBreg at 10 %", 0.1, 0.905, 0.905, 0.905)
+    # beyond the deviation, but seeds make that in one case of ten
+    run("LinBreg at 10 %", 0.1, 0.895, 0.895, 0.895)
     run("Lasso at 10 %", 0.1, 0.90, 0.91, 0.92)
     run("LinBreg at 5 %", 0.05, 0.88, 0.88, 0.88)
     run("ProxGD at 5 %", 0.05, 0.90, 0.91, 0.89)
@@ -267,7 +268,7 @@ def test_who_is_first_at_a_density(tmp_path):
         "Lasso 91.00 ± 1.00",
         "ProxGD 90.00 ± 1.00",
     ]
-    assert ahead == ["+1.00", "-0.50", "-2.00"]
+    assert ahead == ["+1.00", "-1.50", "-2.00"]
     assert standing == ["first", "level", "behind"]
     # one run each says nothing of who is
     for label, accuracy in (("AdaBreg at 10 %", 0.9), ("RigL at 10 %", 0.8)):
@@ -306,7 +307,8 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     )
     network = "LeNet-300-100 on MNIST"
     record = (
-        "98.47 at 5 %, sparse momentum; 98.53 at 5 %, sparse momentum, summary"
+        "98.47 at 5 %, sparse momentum; "
+        "98.53 at 5 %, sparse momentum, network not named"
     )
     (line,) = lines()
     assert line == [
@@ -330,6 +332,7 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     assert lines()[1][-2:] == [
         None,
         "90.9 at 5.5 %, the paper's LinBreg; "
+        "90.4 at 4.8 %, the paper's LinBreg momentum; "
         "94.93 at 5 %, AdaBreg, 10,000-class head",
     ]
 
@@ -347,7 +350,7 @@ def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):
         if "LeNet" in s.title and "further trials" not in s.title
     }
     (caption, table), (small, none) = sections["Search"].tables
-    assert caption == "Full scale." and none is None
+    assert caption.startswith("Full scale. STR's") and none is None
     assert "no small run yet" in small
     columns = [c for _, group in table.groups for c in group]
     assert "validation" in columns and "test" not in columns
@@ -367,8 +370,8 @@ def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
         "AdaBreg",
         "Adam, dense",
         "SET",
+        "sparse momentum, network not named, published",
         "sparse momentum, published",
-        "sparse momentum, summary, published",
     ]
     assert not axis.texts
 
@@ -386,8 +389,8 @@ def test_published_records_lie_in_the_frame_of_full_runs_only(tmp_path):
         tradeoff.draw(Archive(tmp_path).rows("curve-resnet18", scale)).axes[0]
         for scale in ("full", "small")
     )
-    # the paper's LinBreg, 90.9 %, is the lower one
-    assert full.get_ylim()[0] < 90.9
+    # the paper's LinBreg with momentum, 90.4 %, is the lowest
+    assert full.get_ylim()[0] < 90.4
     _, labels = small.get_legend_handles_labels()
     assert labels == ["LinBreg"]
 
@@ -622,6 +625,8 @@ GOOD = {"": (0.92, 0.02), "SGD": (0.93, 1.0), "Adam": (0.93, 1.0)}
         ("d", GOOD, "refuted"),
         ("d", {"": (0.92, 0.4)}, "confirmed"),
         ("d", {"": (0.92, 0.02), "AdaBreg": (0.79, 0.4)}, "partly"),
+        # three times as dense as the paper's, if by 4 points only
+        ("d", {"": (0.92, 0.02), "AdaBreg": (0.92, 0.065)}, "partly"),
         ("e", GOOD, "refuted"),
         ("e", {"": (0.92, 0.02), "AdaBreg": (0.86, 0.05)}, "confirmed"),
         ("e", {"": (0.92, 0.02), "LinBreg": (0.82, 0.1)}, "partly"),
@@ -634,6 +639,9 @@ GOOD = {"": (0.92, 0.02), "SGD": (0.93, 1.0), "Adam": (0.93, 1.0)}
         ("h", {"": (0.9, 0.1)}, "refuted"),
         ("h", {"": (0.9, 0.1), "AdaBreg": (0.8, 0.1, 0.02)}, "partly"),
         ("h", {"": (0.9, 0.1), "AdaBreg": (0.7, 0.1, 0.1)}, "confirmed"),
+        ("i", {"": (0.97, 0.1), "SGD": (0.96, 1.0)}, "confirmed"),
+        ("i", {"": (0.97, 0.1, 0.01), "SGD": (0.97, 1.0)}, "partly"),
+        ("i", {"": (0.97, 0.1), "SGD": (0.98, 1.0)}, "refuted"),
     ],
 )
 def test_a_verdict_follows_the_numbers(key, numbers, outcome):
@@ -654,7 +662,7 @@ def test_a_row_with_a_lambda_of_ours_counts_once_it_has_run():
     outcome, sentence = claim.judge({**rows, key: bad})
     assert outcome == "partly"
     assert sentence.endswith(
-        "VGG-13 13.0 at 10.0 %. Too much for VGG-13 AdaBreg."
+        "VGG-13 13.0 and 10.0 %. Too much for VGG-13 AdaBreg."
     )
     not_run = dataclasses.replace(bad, results={})
     outcome, sentence = claim.judge({**rows, key: not_run})
@@ -670,8 +678,8 @@ def test_a_verdict_says_its_numbers():
         "b", {"": (0.11, 0.95), "AdaBreg tau 0.001": (0.98, 0.38)}
     )
     assert claim.judge(rows)[1] == (
-        "At the report's tau 0.1 AdaBreg reaches 11.00 % validation accuracy "
-        "at 95.0 % density, at tau 0.001 98.00 % at 38.0 %: the step size "
+        "At the report's tau 0.1 AdaBreg reaches 11.00 ± 0.00 % validation "
+        "accuracy at 95.0 % density, at tau 0.001 98.00 % at 38.0 %: the step size "
         "fails, not the algorithm."
     )
 
@@ -696,7 +704,7 @@ def test_a_claim_is_open_until_every_full_run_it_needs_is_there(tmp_path):
 
 def test_every_claim_is_about_recipes_that_exist(tmp_path):
     assert [v.key for v in verdicts.judge_all(Archive(tmp_path))] == [
-        *"abcdefgh"
+        *"abcdefghi"
     ]
 
 

@@ -19,9 +19,10 @@ from experiments.reporting.criteria import (
     NEAR_DENSITY,
     PARTLY,
     REFUTED,
+    TWICE,
     UNSTABLE,
     USABLE,
-    beyond_spread,
+    beyond_chance,
     by_count,
     density,
     failed,
@@ -110,6 +111,16 @@ def _sparser(rows: Rows) -> tuple[str, str]:
     return by_count(sum(map(bool, led.values())), len(led)), sentence
 
 
+def _above_sgd(rows: Rows) -> tuple[str, str]:
+    sgd, lin = rows[_SGD], rows[_LIN]
+    sign = beyond_chance(lin, sgd, "val_accuracy") or 0
+    sentence = (
+        f"LinBreg reaches {lin.cell('val_accuracy')} % validation accuracy, "
+        f"SGD {sgd.cell('val_accuracy')} %."
+    )
+    return {1: CONFIRMED, 0: PARTLY, -1: REFUTED}[sign], sentence
+
+
 def _adabreg(rows: Rows) -> tuple[str, str]:
     reported, own = rows[_ADA_REPORTED], rows[_ADA]
     bad = [
@@ -123,7 +134,8 @@ def _adabreg(rows: Rows) -> tuple[str, str]:
         (False, False): "it fails at neither",
     }[bad[0], bad[1]]
     sentence = (
-        f"At the report's tau 0.1 AdaBreg reaches {val(reported)} validation "
+        "At the report's tau 0.1 AdaBreg reaches "
+        f"{reported.cell('val_accuracy')} % validation "
         f"accuracy at {density(reported)} density, at tau 0.001 {val(own)} "
         f"at {density(own)}: {cause}."
     )
@@ -133,7 +145,7 @@ def _adabreg(rows: Rows) -> tuple[str, str]:
 def _momentum(rows: Rows) -> tuple[str, str]:
     lin, momentum = rows[_LIN], rows[_MOMENTUM]
     changes = [
-        sign * (beyond_spread(momentum, lin, quantity) or 0)
+        sign * (beyond_chance(momentum, lin, quantity) or 0)
         for sign, quantity in ((1, "val_accuracy"), (-1, "density"))
     ]
     if max(changes) > 0:
@@ -144,7 +156,7 @@ def _momentum(rows: Rows) -> tuple[str, str]:
     sentence = (
         f"With momentum LinBreg reaches {val(momentum)} validation accuracy "
         f"at {density(momentum)} density, without {val(lin)} at "
-        f"{density(lin)}: beyond the spread over seeds its accuracy is "
+        f"{density(lin)}: beyond what seeds alone make its accuracy is "
         f"{words[changes[0] + 1]} and its density {words[changes[1] + 1]}."
     )
     return outcome, sentence
@@ -155,6 +167,7 @@ def _convnet(rows: Rows) -> tuple[str, str]:
     ada, said = rows[_OURS["table1"][-1]], REPORT["table1"]["AdaBreg"]
     beside = _beside_paper(rows, _OURS["table1"])
     sentence = (
+        "With lambda chosen for the paper's densities. "
         f"{beside} AdaBreg reaches {test(ada)} at "
         f"{density(ada)}, where the report has {said.test_accuracy:g} % at "
         f"{said.density:g} %. {_matches(matched)}"
@@ -183,7 +196,8 @@ def _matched(rows, keys):
         row, said = rows[key], PAPER[key[0]][label]
         lost = said.test_accuracy - mean(row, "test_accuracy")
         over = mean(row, "density") - said.density
-        if lost <= NEAR_ACCURACY and over <= NEAR_DENSITY:
+        near = min(NEAR_DENSITY, (TWICE - 1) * said.density)
+        if lost <= NEAR_ACCURACY and over <= near:
             found.append(label)
     return found
 
@@ -226,8 +240,8 @@ def _vgg(rows: Rows) -> tuple[str, str]:
     sentence = (
         f"With our settings {len(own) - failing} of {len(own)} rows that have "
         "run train (test accuracy at the density asked for, of LinBreg, with "
-        f"momentum, AdaBreg: {'; '.join(parts)}); of the {len(reported)} with "
-        f"the report's settings that have run, {there} fail."
+        f"momentum, AdaBreg: {'; '.join(parts)}); of {len(reported)} with the "
+        f"report's settings and no batch normalization {there} failed."
     )
     return by_count(failing, len(own)), sentence
 
@@ -253,7 +267,7 @@ def _general(rows: Rows) -> tuple[str, str]:
         ]
         # plus 0: no "-0.0"
         most = round(max(lost.values()), 1) + 0
-        parts.append(f"{name} {most:.1f} at {max(share.values()):.1f} %")
+        parts.append(f"{name} {most:.1f} and {max(share.values()):.1f} %")
     sentence = (
         f"{count - failing} of {count} rows of Bregman optimizers "
         f"train on the {len(_NETWORKS)} networks. Most points of test accuracy "
@@ -343,6 +357,13 @@ CLAIMS = (
             for key in _NETWORKS[name][1:]
         ),
         _stability,
+        seeds=2,
+    ),
+    Claim(
+        "i",
+        "LinBreg with lambda 0.1 is 0.2 points more accurate than SGD.",
+        (_SGD, _LIN),
+        _above_sgd,
         seeds=2,
     ),
 )

@@ -14,6 +14,7 @@ DENSE = 50.0
 EQUAL = 1.0
 NEAR_ACCURACY = 2.0
 NEAR_DENSITY = 5.0
+TWICE = 2.0
 USABLE = 5.0
 UNSTABLE = 5.0
 
@@ -23,7 +24,9 @@ RULES = (
     f"are level within {EQUAL:g} point; one network surpasses another if it is "
     "ahead in accuracy or sparsity and at least level in the other. The paper "
     f"is matched by a test accuracy of at most {NEAR_ACCURACY:g} points less "
-    f"and a density of at most {NEAR_DENSITY:g} points more. An optimizer "
+    f"and a density of at most {TWICE:g} times its own and {NEAR_DENSITY:g} "
+    "points more. One row is above another if seeds would make such a "
+    "difference in one case of twenty (Student's t, two-sided). An optimizer "
     f"works on a network if it loses at most {USABLE:g} points of test "
     "accuracy to the dense reference and ends not dense. Results are stable if "
     f"no standard deviation over seeds is above {EQUAL:g} point of test "
@@ -43,16 +46,25 @@ def leads(one: Row, other: Row) -> list[str]:
     return [what for what, points in ahead.items() if points > EQUAL]
 
 
-def beyond_spread(one: Row, other: Row, quantity: str) -> int | None:
-    """Sign of a difference, 0 within the seeds' standard deviations.
+# by Student's t, two-sided, for 1, 2, ... degrees of freedom
+_ONE_IN_TWENTY = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262),
+    *(2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101),
+)
+
+
+def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
+    """Sign of a difference, 0 if seeds alone make it in a case of twenty.
 
     `None` where a row has one run, and so no spread.
     """
-    this, that = one.cell(quantity).std, other.cell(quantity).std
-    if this is None or that is None:
+    this, that = one.cell(quantity), other.cell(quantity)
+    if this.std is None or that.std is None:
         return None
+    errors = (cell.std / math.sqrt(cell.n) for cell in (this, that))
+    freedom = min(this.n + that.n - 2, len(_ONE_IN_TWENTY))
     difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= math.hypot(this, that):
+    if abs(difference) <= _ONE_IN_TWENTY[freedom - 1] * math.hypot(*errors):
         return 0
     return 1 if difference > 0 else -1
 

@@ -27,10 +27,12 @@ INTRODUCTION = (
 READING = (
     "Numbers are percent: mean ± standard deviation over n seeds. N_total is "
     "the density, the share of weights that are not 0. Test and train are "
-    "accuracies at the best epoch, chosen on validation data. Full runs have "
-    "the report's networks and epochs. Small ones have what their heading "
-    "says, to be trained on two CPU cores, and cannot be compared with the "
-    "report or the paper."
+    "accuracies at the best epoch, chosen on validation data; train is the mean "
+    "over that epoch while it trained, augmented images included. Full runs "
+    "are as the catalog declares them: figures 2-8 and tables 1-4 with the "
+    "report's networks and, but for a row of table 2, its epochs. Small ones "
+    "have what their heading says, to be trained on two CPU cores, and cannot "
+    "be compared with the report or the paper."
 )
 
 
@@ -165,17 +167,18 @@ def _tables(experiment, archive, scale):
     optional = scale != "full" or experiment.kind == "search"
     if optional and not any(row.results for row in rows):
         yield f"{caption}: no {scale} run yet.", None
-    elif experiment.kind == "search":
-        yield f"{caption}.", tables.by_validation(rows)
+        return
+    caption = " ".join(filter(None, (f"{caption}.", experiment.note)))
+    if experiment.kind == "search":
+        yield caption, tables.by_validation(rows)
     elif experiment.kind == "choice":
-        yield f"{caption}.", tables.by_validation(rows, tested=True)
+        yield caption, tables.by_validation(rows, tested=True)
     elif experiment.kind == "curve":
-        told = f"{caption}; test accuracy. {experiment.note} {tables.COST}"
-        yield told, tables.by_density(rows)
+        yield f"{caption} {tables.COST}", tables.by_density(rows)
         if (ranked := ranking.by_density(rows)) is not None:
             yield ranking.CAPTION, ranked
     else:
-        yield f"{caption}.", tables.build(experiment.name, rows)
+        yield caption, tables.build(experiment.name, rows)
 
 
 def _precision(recipes):

@@ -240,6 +240,8 @@ def _note(rows):
     wanted = len(rows[0].declared)
     if wanted == 1:
         text = "One seed."
+    elif EXPERIMENTS[rows[0].experiment].kind == "curve":
+        text = f"Points: means over {wanted} seeds; bars: their range."
     else:
         text = f"Line: mean over {wanted} seeds; band: their range."
     short = [
@@ -250,7 +252,8 @@ def _note(rows):
     if not short:
         return text
     if len(short) > 8:
-        short = [f"{len(short)} of {len(rows)} rows"]
+        none = sum(not row.results for row in rows)
+        short = [f"{len(short)} of {len(rows)} rows, {none} without a run"]
     return f"{text} Still incomplete: {', '.join(short)}."
 
 

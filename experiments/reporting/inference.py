@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from experiments.archive import Archive
-from experiments.catalog import COMPACTED
+from experiments.catalog import COMPACTED, EXPERIMENTS
 from experiments.reporting.curves import BLUE, GREY, ORANGE, PURPLE, RED
 from experiments.reporting.tables import Table, percent
 
@@ -113,7 +113,7 @@ def draw(rows: Measured) -> Figure:
                     if row["network"] == network and row["format"] == runtime
                 ],
             )
-            axis.set_title(f"{network}, {runtime}")
+            axis.set_title(f"{_title(network)}, {runtime}")
         line[0].set_ylabel("test accuracy in %")
     for axis in axes[-1]:
         axis.set_xlabel("times as fast as dense, batches of 64")
@@ -124,6 +124,14 @@ def draw(rows: Measured) -> Figure:
     }
     figure.legend(shown.values(), shown, loc="outside lower center", ncols=4)
     return figure
+
+
+def _title(network):
+    """Of a panel, from what its experiment is called."""
+    experiment = EXPERIMENTS.get(f"compact-{network}")
+    if experiment is None:
+        return network
+    return experiment.title.partition(" on ")[0].rstrip(",")
 
 
 def _panel(axis, rows):

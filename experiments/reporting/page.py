@@ -22,11 +22,10 @@ h1 { font-size: 1.7rem; line-height: 1.2; margin: 0 0 1rem; }
 h2 { font-size: 1.2rem; line-height: 1.3; margin: 3rem 0 .75rem;
   padding-top: .75rem; border-top: 1px solid #ddd; }
 p { max-width: 42rem; margin: .6rem 0; }
-.note, figcaption, caption { color: #666; font-size: .85rem; }
+.note, figcaption { color: #666; font-size: .85rem; }
 .box { overflow-x: auto; margin: .5rem 0 1.5rem; }
 table { border-collapse: collapse; font-size: .85rem;
   font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; white-space: nowrap; }
 th, td { padding: .25rem .45rem; text-align: right; white-space: nowrap; }
 th { font-weight: 600; }
 td:first-child, thead th:first-child { text-align: left; }
@@ -140,7 +139,7 @@ def _table(table: Table, caption: str) -> str:
     )
     rows = "\n".join(f"<tr>{_cells(table, row)}</tr>" for row in table.rows)
     return (
-        f'<div class="box"><table><caption>{_text(caption)}</caption>\n'
+        f'<p class="note">{_text(caption)}</p>\n<div class="box"><table>'
         f"<thead><tr>{groups}</tr>\n<tr>{heads}</tr></thead>\n"
         f"<tbody>\n{rows}\n</tbody></table></div>"
     )

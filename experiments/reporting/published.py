@@ -79,7 +79,7 @@ RECORDS = {
             0.02: 98.01,
             0.01: 97.64,
         },
-        "sparse momentum, summary": {
+        "sparse momentum, network not named": {
             0.1: 98.67,
             0.05: 98.53,
             0.02: 98.20,
@@ -95,7 +95,7 @@ RECORDS = {
                 name
             ].test_accuracy
         }
-        for name in ("LinBreg", "AdaBreg")
+        for name in ("LinBreg", "LinBreg momentum", "AdaBreg")
     }
     | {
         # the code of arXiv 2605.07892; the head alone has 5 million weights

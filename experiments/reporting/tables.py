@@ -15,7 +15,7 @@ from experiments.reporting.published import Published, paper_of, report_of
 _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
 COST = (
-    "FLOPs are those of the whole training as a share of a dense one's; memory "
+    "Accuracies are those on test data; FLOPs are those of the whole training as a share of a dense one's; memory "
     "is numbers held for every weight as implemented here, where a mask is one."
 )
 
@@ -148,8 +148,10 @@ def _at_density(row):
 
 
 def accuracy(row: Row, note: str = "") -> str:
-    """On test data, and of how many runs if some are missing."""
+    """On test data, and of how many runs if some are missing or it is one."""
     text = f"{row.cell('test_accuracy')}{note}"
+    if row.runs == "1":
+        return f"{text}, one seed"
     return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
 
 

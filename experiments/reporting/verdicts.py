@@ -8,7 +8,7 @@ from experiments.archive import Archive
 from experiments.catalog import SCALES
 from experiments.reporting.claims import CLAIMS, Claim
 
-OPEN = "open: no full runs yet"
+OPEN = "open: full runs are missing"
 
 
 class Verdict(NamedTuple):
