@@ -679,8 +679,8 @@ def test_a_verdict_says_its_numbers():
     )
     assert claim.judge(rows)[1] == (
         "At the report's tau 0.1 AdaBreg reaches 11.00 ± 0.00 % validation "
-        "accuracy at 95.0 % density, at tau 0.001 98.00 % at 38.0 %: the step size "
-        "fails, not the algorithm."
+        "accuracy at 95.0 % density, at tau 0.001 98.00 % at 38.0 %: the step "
+        "size fails, not the algorithm."
     )
 
 

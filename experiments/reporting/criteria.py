@@ -61,10 +61,10 @@ def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
     this, that = one.cell(quantity), other.cell(quantity)
     if this.std is None or that.std is None:
         return None
-    errors = (cell.std / math.sqrt(cell.n) for cell in (this, that))
+    error = math.hypot(this.std / this.n**0.5, that.std / that.n**0.5)
     freedom = min(this.n + that.n - 2, len(_ONE_IN_TWENTY))
     difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= _ONE_IN_TWENTY[freedom - 1] * math.hypot(*errors):
+    if abs(difference) <= _ONE_IN_TWENTY[freedom - 1] * error:
         return 0
     return 1 if difference > 0 else -1
 

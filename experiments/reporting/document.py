@@ -27,9 +27,9 @@ INTRODUCTION = (
 READING = (
     "Numbers are percent: mean ± standard deviation over n seeds. N_total is "
     "the density, the share of weights that are not 0. Test and train are "
-    "accuracies at the best epoch, chosen on validation data; train is the mean "
-    "over that epoch while it trained, augmented images included. Full runs "
-    "are as the catalog declares them: figures 2-8 and tables 1-4 with the "
+    "accuracies at the best epoch, chosen on validation data; train is the "
+    "mean over that epoch while it trained, on augmented images if there are. "
+    "Full runs are as the catalog declares them: figures 2-8 and tables 1-4 with the "
     "report's networks and, but for a row of table 2, its epochs. Small ones "
     "have what their heading says, to be trained on two CPU cores, and cannot "
     "be compared with the report or the paper."

@@ -15,8 +15,9 @@ from experiments.reporting.published import Published, paper_of, report_of
 _OURS = ("density", "test_accuracy", "train_accuracy")
 _HEADS = ("N_total", "test", "train")
 COST = (
-    "Accuracies are those on test data; FLOPs are those of the whole training as a share of a dense one's; memory "
-    "is numbers held for every weight as implemented here, where a mask is one."
+    "Accuracies are those on test data; FLOPs are those of the whole training "
+    "as a share of a dense one's; memory is numbers held for every weight as "
+    "implemented here, where a mask is one."
 )
 
 
