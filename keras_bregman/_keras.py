@@ -2,7 +2,8 @@
 
 What Keras documents is called where it is needed; this is the rest, to be
 looked through when a new version comes. The optimizers override more of it:
-`base_optimizer.ProximalOptimizer` and `callbacks._list`.
+`stepping.SteppingOptimizer`, `base_optimizer.ProximalOptimizer` and
+`callbacks._list`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ import dataclasses
 
 import keras
 
-from keras_bregman.base_optimizer import ProximalOptimizer, Regularized
+from keras_bregman.base_optimizer import ProximalOptimizer
+from keras_bregman.choice import Regularized
 from keras_bregman.kernels import names_of
 
 

@@ -8,6 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import keras
+from keras import ops
+
+from keras_bregman import regularizers
+from keras_bregman._checks import check_expression
 from keras_bregman._warning import warn
 from keras_bregman.kernels import (
     Layout,
@@ -21,6 +26,9 @@ from keras_bregman.regularizers import Regularizer
 # what Keras' layers have beside kernels that may have several axes
 _NO_MATRIX = re.compile(r"(bias|gamma|beta|alpha|scale)$|embed|lora_|token")
 _MANY = 0.1  # of all entries of matrices
+
+_One = float | Regularizer | None
+Choice = _One | Mapping[str, _One]  # whom to regularize, and how
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +73,77 @@ class Shrink:
         if size > 1:
             groups = f"{math.prod(self.layout.shape) // size} x {size}"
         return type(self.regularizer).__name__, groups
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Regularized:
+    """A variable that an optimizer regularizes, and what belongs to it.
+
+    Attributes:
+        name: The variable's path, numbered where paths repeat.
+        variable: The variable.
+        optimizer: The optimizer.
+        shrink: Its regularizer and layout.
+        lam: The variable that holds its present strength.
+        state: Its slots, the dual variable first if there is one.
+    """
+
+    name: str
+    variable: keras.Variable
+    optimizer: Any
+    shrink: Shrink
+    lam: keras.Variable
+    state: list[keras.Variable]
+
+    @property
+    def dual(self) -> keras.Variable | None:
+        """The dual variable; ProxGD has none."""
+        return self.state[0] if self.state else None
+
+    @property
+    def given_lam(self) -> float:
+        """The regularizer's own strength, with which training began."""
+        return self.shrink.regularizer.lam
+
+    def present(self, dtype) -> Shrink:
+        """The shrinkage at the present strength."""
+        return dataclasses.replace(self.shrink, lam=ops.cast(self.lam, dtype))
+
+
+def checked(regularizer: Choice) -> Any:
+    """A choice with regularizers in the place of floats.
+
+    Raises:
+        ValueError: For what is no choice.
+    """
+    if not isinstance(regularizer, Mapping):
+        return regularizers.get(regularizer)
+    return {
+        check_expression("regularizer", expression): regularizers.get(one)
+        for expression, one in regularizer.items()
+    }
+
+
+def serialized(regularizer) -> Any:
+    """What `checked` gave, as a config has it."""
+    serialize = keras.saving.serialize_keras_object
+    if isinstance(regularizer, Mapping):
+        # pairs, as JSON objects need not keep their order
+        return [[k, serialize(v)] for k, v in regularizer.items()]
+    return serialize(regularizer)
+
+
+def deserialized(config, custom_objects=None) -> Any:
+    """The choice of such a config; others, as floats, are left as they are."""
+
+    def deserialize(item):
+        return keras.saving.deserialize_keras_object(
+            item, custom_objects=custom_objects
+        )
+
+    if isinstance(config, list):
+        return {k: deserialize(v) for k, v in config}
+    return deserialize(config) if isinstance(config, dict) else config
 
 
 def choose(regularizer, variables, earlier=()):

@@ -38,12 +38,8 @@ import keras
 from keras import ops
 
 from keras_bregman._checks import check, check_flag, check_number
-from keras_bregman.base_optimizer import (
-    Choice,
-    LearningRate,
-    ProximalOptimizer,
-    Regularized,
-)
+from keras_bregman.base_optimizer import LearningRate, ProximalOptimizer
+from keras_bregman.choice import Choice, Regularized
 
 
 class BregmanOptimizer(ProximalOptimizer):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_bregman._scalars import to_float, to_floats
-from keras_bregman.base_optimizer import Regularized
+from keras_bregman.choice import Regularized
 
 TOLERANCE = 0.02  # by which a density may be missed, as a share of it
 

@@ -28,7 +28,9 @@ TESTS = {
     "kernels": ("kernels", "optimizers"),
     "regularizers": ("golden", "regularizers", "optimizers", "checks"),
     "optimizers": ("golden", "optimizers", "healing", "checks"),
-    "base_optimizer": (
+    "choice": ("golden", "optimizers", "keras_features", "checks"),
+    "base_optimizer": ("golden", "optimizers", "keras_features", "checks"),
+    "stepping": (
         *("golden", "optimizers", "healing", "keras_features"),
         *("target_density", "checks"),
     ),
