@@ -4,19 +4,19 @@ import pytest
 
 from experiments import comparison
 from experiments.archive import Archive
-from experiments.catalog import EXPERIMENTS
+from experiments.catalog import EXPERIMENTS, methods
 from experiments.recipes import Recipe
 
 pytestmark = pytest.mark.once
 
 BASE = Recipe("Adam", "lenet300", "mnist", "Adam", 1e-3, start=1.0)
 SEARCHES = {
-    "search-lenet": (comparison.LENET_METHODS, comparison.SEARCHED_AT),
+    "search-lenet": (methods.LENET_METHODS, comparison.SEARCHED_AT),
     "search-lenet-5": (
-        comparison.LENET_METHODS_AGAIN,
-        comparison.SEARCHED_AGAIN_AT,
+        methods.LENET_METHODS_AGAIN,
+        methods.SEARCHED_AGAIN_AT,
     ),
-    "search-convnet": (comparison.CONVNET_METHODS, 0.023),
+    "search-convnet": (methods.CONVNET_METHODS, 0.023),
 }
 every_method = pytest.mark.parametrize(
     ("name", "method", "density"),

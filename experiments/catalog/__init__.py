@@ -1,0 +1,26 @@
+"""The experiments: every table and figure of the report, and the autopsy.
+
+An experiment is a list of recipes, each trained once for every seed. At scale
+`"small"` the same recipes run with the experiment's `small` changes, which two
+CPU cores can afford; results of the two scales never mix.
+"""
+
+from experiments.catalog import (
+    autopsy,
+    compaction,
+    curves,
+    reported,
+    tuning,
+)
+from experiments.catalog.experiment import SCALES, Experiment
+
+__all__ = ["COMPACTED", "EXPERIMENTS", "SCALES", "Experiment"]
+
+EXPERIMENTS = {
+    e.name: e
+    for group in (reported, autopsy, curves, compaction, tuning)
+    for e in group.EXPERIMENTS
+}
+
+# whose networks are made smaller, and measured where they are used
+COMPACTED = tuple(n for n, e in EXPERIMENTS.items() if e.kind == "compact")
