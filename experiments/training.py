@@ -123,7 +123,8 @@ def train(
     probed: dict[str, Any] = {}
     if recipe.probe_layers:
         start = building.model_of(recipe, dataset, seed)
-        probed["layers"] = probes.layers(start, x[:128], y[:128])
+        n = recipe.batch_size
+        probed["layers"] = probes.layers(start, x[:n], y[:n])
     if recipe.probe_steps:
         probed["steps"] = probes.steps(recipe, seed, dataset)
     return model, {

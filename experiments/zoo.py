@@ -93,12 +93,13 @@ def publish(saved: Saved) -> str:
 
     Raises:
         FileNotFoundError: If the run or its network is not there.
+        DamagedResult: If its result file is damaged or of other settings.
         DatasetUnavailable: If the test images are not.
         Trouble: If the network's accuracy is not the run's, or its file is
             damaged.
     """
     job = saved.job
-    result = results.read(job.result)
+    result = job.read()
     dataset = load(job.recipe.data)
     as_trained = accuracy_of(trained(job, job.recipe.precision), dataset)
     if abs(as_trained - result["test"]["accuracy"]) > 1e-3:

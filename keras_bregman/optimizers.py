@@ -128,8 +128,8 @@ class BregmanOptimizer(ProximalOptimizer):
 
     def _dual(self, entry):
         """The dual variable, consistent with the weights of this moment."""
-        good = isinstance(entry, Regularized)
-        check("entry", entry, good, "one of `regularized()`")
+        good = isinstance(entry, Regularized) and entry.optimizer is self
+        check("entry", entry, good, "one of this optimizer's `regularized()`")
         v = ops.convert_to_tensor(entry.state[0])
         theta = ops.cast(entry.variable, v.dtype)
         return theta / self.delta + entry.present(v.dtype).project(theta, v)

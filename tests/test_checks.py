@@ -41,6 +41,10 @@ def entry():
     return built().regularized()[0]
 
 
+def rethreshold(optimizer, **arguments):
+    optimizer.rethreshold(optimizer.regularized()[0], 1, **arguments)
+
+
 # what is called with what is odd, for the argument of that name; and what is
 # good all the same
 CALLS = {
@@ -59,7 +63,7 @@ CALLS = {
     "expression": (lambda x: built().set_lambda(1, x), ()),
     "frozen": (lambda x: built().freeze_support(x), ()),
     "entry": (lambda x: built().critical_lambda(x), ()),
-    "hard": (lambda x: built().rethreshold(entry(), 1, hard=x), ()),
+    "hard": (lambda x: rethreshold(built(), hard=x), ()),
     "x": (lambda x: regularizers.L1(1).prox(x), (ODD[11],)),
     "v": (lambda x: regularizers.GroupLasso(1).project(ONES, x), ()),
     "step": (lambda x: regularizers.L1(1).prox(ONES, x), ()),
@@ -184,6 +188,14 @@ def test_a_kernel_with_more_axes_than_backends_broadcast():
             call()
     eight = keras.ops.zeros((1,) * 8)
     assert regularizers.GroupLasso(1).prox(eight).shape == eight.shape
+
+
+def test_an_entry_of_another_optimizer():
+    ours, others = built(), built(kb.ProxGD).regularized()[0]
+    with pytest.raises(ValueError, match="`entry` must be one of this opt"):
+        ours.critical_lambda(others)
+    with pytest.raises(ValueError, match="`entry` must be one of this opt"):
+        ours.rethreshold(entry(), 0.2)
 
 
 def test_a_0_with_a_sign_is_0():

@@ -107,7 +107,10 @@ def _measure(network, repeats):
         )
         for name, changes in OPTIMIZERS.items()
     }
-    sources = {"stream": _stream(network, dataset), "same": _same(dataset)}
+    sources = {
+        "stream": _stream(network, dataset),
+        "same": _same(network, dataset),
+    }
     times: dict[tuple[str, str], list[float]] = {}
     for repeat in range(repeats + 1):
         for (name, model), (kind, source) in itertools.product(
@@ -143,10 +146,11 @@ def _stream(network, dataset: Dataset):
     )
 
 
-def _same(dataset: Dataset):
+def _same(network, dataset: Dataset):
+    n = network.recipe.batch_size
     # a generator, as the stream is: Keras takes no other iterator
     while True:
-        yield dataset.x_train[:128], dataset.y_train[:128]
+        yield dataset.x_train[:n], dataset.y_train[:n]
 
 
 def _fit(model: keras.Model, source, steps: int) -> float:

@@ -214,7 +214,7 @@ class SparsityWatch(keras.callbacks.Callback):
 
 def _share_on(supports):
     on = sum(int(np.count_nonzero(support)) for support in supports.values())
-    return on / sum(support.size for support in supports.values())
+    return on / max(1, sum(support.size for support in supports.values()))
 
 
 def _share_of_threshold(entry):
