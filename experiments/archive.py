@@ -80,9 +80,14 @@ class Row:
         return self.recipe.label
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all of the declared runs are there."""
+        return len(self.results) == len(self.declared)
+
+    @property
     def runs(self) -> str:
         """How many of the declared runs there are."""
-        if len(self.results) == len(self.declared):
+        if self.is_whole:
             return f"{len(self.results)}"
         return f"{len(self.results)} of {len(self.declared)}"
 

@@ -35,11 +35,11 @@ class Checkpoint(keras.callbacks.Callback):
         path: The file, `.npz`.
         identity: Settles the run (recipe, seed and backend): a file of another
             run is not resumed.
-        made_with: Commit, versions, hardware and command of this session.
         plateau: The run's plateau decay, if it has one, whose count is kept.
         density: What the run was asked for, if it was: epochs that are denser
             by more than 2 % of it are not the best, unless all are; then the
             sparsest is.
+        made_with: Commit, versions, hardware and command of this session.
 
     Attributes:
         history: Lists by epoch, by name.

@@ -119,12 +119,11 @@ class Recipe:
     probe_layers: bool = False
 
     def __post_init__(self):
-        hints = typing.get_type_hints(Recipe)
         for field in dataclasses.fields(self):
             # from a result file, where JSON has no tuples
             value = _with_tuples(getattr(self, field.name))
             object.__setattr__(self, field.name, value)
-            if not _fits(value, hints[field.name]):
+            if not _fits(value, _HINTS[field.name]):
                 raise ValueError(
                     f"`{field.name}` must be of type {field.type}. "
                     f"Received: {value!r}"
@@ -267,7 +266,8 @@ def _fits(value, hint):
     return type(value) in (kinds | {int} if float in kinds else kinds)
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Recipe))
+_HINTS = typing.get_type_hints(Recipe)
+_FIELDS = tuple(_HINTS)
 
 
 def differing(stored: dict[str, Any], declared: dict[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from keras_bregman._graph import structure
 from keras_bregman._keras import readers, sublayers
 from keras_bregman._runtimes import words
 
+_EXAMPLES = 2  # at random, where the model does not say how many it takes
+
 
 def difference(some, others) -> float:
     """The largest between outputs, relative to the largest output or to 1.
@@ -40,17 +42,15 @@ def difference(some, others) -> float:
     return worst
 
 
-def random_inputs(model: keras.Model, batch: int = 2, seed: int = 0):
+def random_inputs(model: keras.Model):
     """Arrays in the structure of a functional or Sequential model's input.
 
     Floats are normal, bytes from 0 to 255 as in images. Other integers, and
     whatever an embedding reads, are below the size of the model's smallest
     embedding, or 0 and 1 without one. Axes of unknown length get 32.
     """
-    generator = np.random.default_rng(seed)
-    arrays = [
-        _random(generator, tensor, model, batch) for tensor in model.inputs
-    ]
+    generator = np.random.default_rng(0)
+    arrays = [_random(generator, tensor, model) for tensor in model.inputs]
     return keras.tree.pack_sequence_as(structure(model), arrays)
 
 
@@ -113,9 +113,9 @@ def _shape(given):
     return f"shape {given.shape}" if hasattr(given, "shape") else shown(given)
 
 
-def _random(generator, tensor, model, batch):
+def _random(generator, tensor, model):
     shape = [n or 32 for n in tensor.shape]
-    shape[0] = tensor.shape[0] or batch
+    shape[0] = tensor.shape[0] or _EXAMPLES
     dtype = keras.backend.standardize_dtype(tensor.dtype)
     tables = [
         layer

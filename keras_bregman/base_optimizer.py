@@ -166,7 +166,7 @@ class ProximalOptimizer(SteppingOptimizer):
             said = "-", "-", "-"
             if (entry := member.entry) is not None:
                 said = *entry.shrink.describe(), f"{to_float(entry.lam):g}"
-            rows.append((member.path, tuple(variable.shape), *said))
+            rows.append((path_of(variable), tuple(variable.shape), *said))
         print_fn(
             table(
                 ("variable", "shape", "regularizer", "groups", "lambda"), rows

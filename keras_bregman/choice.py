@@ -146,7 +146,7 @@ def deserialized(config, custom_objects=None) -> Any:
     return deserialize(config) if isinstance(config, dict) else config
 
 
-def choose(regularizer, variables, earlier=()):
+def choose(regularizer, variables, earlier):
     """Who is regularized how.
 
     Args:

@@ -47,11 +47,9 @@ def flops(model: keras.Model, *, zeros: bool = True) -> int:
     return 2 * _multiplications_of_graph(model, check_flag("zeros", zeros))
 
 
-def flops_of(
-    layer: keras.layers.Layer, calls: Sequence[Call], zeros: bool = True
-) -> int:
-    """Those of one layer, in all of its calls."""
-    return 2 * _multiplications_in(layer, calls, zeros)
+def flops_of(layer: keras.layers.Layer, calls: Sequence[Call]) -> int:
+    """Those of one layer, in all of its calls, zeros included."""
+    return 2 * _multiplications_in(layer, calls, True)
 
 
 def _multiplications_of_graph(model, zeros, inputs=None):

@@ -82,6 +82,12 @@ def is_known(model: keras.layers.Layer, of: str) -> bool:
     return of == "kernels" and model.built
 
 
+def check_countable(model: keras.layers.Layer, of: str) -> None:
+    """Raises as `counted` does, before an epoch is lost, if that is known."""
+    if is_known(model, of):
+        counted(model, of)
+
+
 def count(model: keras.layers.Layer, of: str = "kernels") -> list[Count]:
     """Counts the non-zero entries of every kernel of a model.
 

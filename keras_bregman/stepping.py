@@ -29,14 +29,12 @@ class _Member:
     """What an optimizer keeps for one variable.
 
     Attributes:
-        path: The variable's path.
         entry: What it keeps if it regularizes the variable.
         state: Its slots, the dual variable first if there is one.
         update: The step as a function of tensors, see `_make_update`.
         update_frozen: The same while the support is frozen.
     """
 
-    path: str
     entry: Regularized | None
     state: list[keras.Variable]
     update: Any
@@ -134,8 +132,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
                 entry = Regularized(name, variable, self, shrink, lam, state)
             if shrink not in made:
                 made[shrink] = self._make_steps(shrink)
-            path = path_of(variable)
-            members.append(_Member(path, entry, state, *made[shrink]))
+            members.append(_Member(entry, state, *made[shrink]))
         self._members = members
         kinds = list(map(_kind, variables, shrinks))
         if type(self).update_step is not SteppingOptimizer.update_step:
@@ -368,20 +365,15 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         return to_float(self.iterations) > to_float(self._changed_at)
 
     def _update_model_variables_moving_average(self, trainable_variables):
-        if self.use_ema:
-            for variable, average in zip(
-                trainable_variables,
-                self._model_variables_moving_average,
-                strict=True,
-            ):
-                if average is not None:
-                    average.assign(_healed(average, variable))
+        averages = self._model_variables_moving_average
+        for variable, average in zip(
+            trainable_variables, averages, strict=True
+        ):
+            if average is not None:
+                average.assign(_healed(average, variable))
         super()._update_model_variables_moving_average(trainable_variables)
         for variable, average, member in zip(
-            trainable_variables,
-            self._model_variables_moving_average,
-            self._members,
-            strict=True,
+            trainable_variables, averages, self._members, strict=True
         ):
             if member.entry is not None and average is not None:
                 value = ops.convert_to_tensor(average)

@@ -129,7 +129,7 @@ class SparseHyperModel(keras_tuner.HyperModel):
         seed: int = 0,
     ):
         super().__init__()
-        check_choice("optimizer", optimizer, ("AdaBreg", "LinBreg"))
+        check_choice("optimizer", optimizer, _LEARNING_RATES)
         are_metrics = isinstance(metrics, (list, tuple))
         is_name = isinstance(monitor, str)
         check("build", build, callable(build), "a function that makes a model")

@@ -57,7 +57,7 @@ def run(
         results.save(result, out)
 
 
-def describe_steps(results: list[dict]) -> str:
+def describe_steps(found: list[dict]) -> str:
     """What a step costs, as a table over one result a backend."""
     rows = [
         (
@@ -69,7 +69,7 @@ def describe_steps(results: list[dict]) -> str:
             f"{s['ratio']:.2f}",
             f"{s['slots']:.0f} : {s['twin_slots']:.0f}",
         )
-        for r in results
+        for r in found
         for s in r["steps"]
     ]
     return table(
@@ -77,29 +77,29 @@ def describe_steps(results: list[dict]) -> str:
     )
 
 
-def describe_fits(results: list[dict]) -> str:
+def describe_fits(found: list[dict]) -> str:
     """What `fit` makes of it, as a table over one result a backend."""
-    return _flat(speed_tables.fits(results))
+    return _flat(speed_tables.fits(found))
 
 
-def describe_scaling(results: list[dict]) -> str:
+def describe_scaling(found: list[dict]) -> str:
     """What several processes make of it, a result a backend."""
-    return _flat(speed_tables.rates(results))
+    return _flat(speed_tables.rates(found))
 
 
-def describe_inference(results: list[dict]) -> str:
+def describe_inference(found: list[dict]) -> str:
     """Size and speed of networks, as a table over results."""
-    rows = [row for result in results for row in result["inference"]]
+    rows = [row for result in found for row in result["inference"]]
     return _flat(inference_tables.sizes(rows))
 
 
-def describe_zeros(results: list[dict]) -> str:
+def describe_zeros(found: list[dict]) -> str:
     """How many times as fast as the dense network, by density."""
-    rows = [row for result in results for row in result["zeros"]]
+    rows = [row for result in found for row in result["zeros"]]
     return _flat(inference_tables.zeros(rows))
 
 
-def describe_imports(results: list[dict]) -> str:
+def describe_imports(found: list[dict]) -> str:
     """What importing takes, as a table over one result a backend."""
     rows = [
         (
@@ -107,7 +107,7 @@ def describe_imports(results: list[dict]) -> str:
             result["backend"],
             *(f"{1000 * row[key]:.0f}" for key in ("seconds", "least", "most")),
         )
-        for result in results
+        for result in found
         for row in result["imports"]
     ]
     return table(("import", "backend", "ms", "least", "most"), rows)

@@ -247,7 +247,7 @@ def _note(rows):
     short = [
         f"{row.label} ({len(row.results)} of {wanted})"
         for row in rows
-        if len(row.results) < wanted
+        if not row.is_whole
     ]
     if not short:
         return text

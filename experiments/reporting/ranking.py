@@ -51,7 +51,7 @@ def by_density(rows: list[Row]) -> Table | None:
         A column for each density; `None` if there is none at which both kinds
         have run.
     """
-    methods = by_method(filter(_is_whole, rows))
+    methods = by_method(row for row in rows if row.is_whole)
     columns: dict[float, list[str]] = {}
     for density in densities_of(rows):
         ours = _best(methods, density, True)
@@ -126,13 +126,9 @@ def _best(methods, density: float, is_bregman: bool):
     ]
     return max(
         eligible,
-        key=lambda pair: (_is_whole(pair[1]), mean(pair[1], "val_accuracy")),
+        key=lambda pair: (pair[1].is_whole, mean(pair[1], "val_accuracy")),
         default=None,
     )
-
-
-def _is_whole(row):
-    return len(row.results) == len(row.declared)
 
 
 def _dense(archive, like):
@@ -185,7 +181,7 @@ def _column(our_method, ours, other_method, others):
 
 
 def _standing(ours, others):
-    if not (_is_whole(ours) and _is_whole(others)):
+    if not (ours.is_whole and others.is_whole):
         return "-"
     sign = beyond_chance(ours, others, "test_accuracy")
     return {1: "first", 0: "level", -1: "behind", None: "-"}[sign]

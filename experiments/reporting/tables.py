@@ -153,7 +153,7 @@ def accuracy(row: Row, note: str = "") -> str:
     text = f"{row.cell('test_accuracy')}{note}"
     if row.runs == "1":
         return f"{text}, one seed"
-    return text if row.runs == str(len(row.declared)) else f"{text}, {row.runs}"
+    return text if row.is_whole else f"{text}, {row.runs}"
 
 
 def _cost(row):

@@ -47,8 +47,7 @@ class LiveView(keras.callbacks.Callback):
         self._drawn = 0
 
     def on_train_begin(self, logs=None):
-        if sparsity.is_known(self.model, self.of):
-            sparsity.counted(self.model)  # raises before an epoch is lost
+        sparsity.check_countable(self.model, self.of)
         self._drawn = 0
 
     def on_epoch_end(self, epoch, logs=None):

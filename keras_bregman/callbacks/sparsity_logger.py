@@ -65,8 +65,7 @@ class SparsityLogger(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._before, self._has_begun = {}, False
-        if sparsity.is_known(self.model, self.of):
-            sparsity.counted(self.model)  # raises before an epoch is lost
+        sparsity.check_countable(self.model, self.of)
 
     def on_epoch_begin(self, epoch, logs=None):
         # not before: when training begins `BackupAndRestore` sets weights

@@ -255,8 +255,8 @@ class TargetDensity(keras.callbacks.Callback):
         # before a strength far too small has switched everything on
         begins = not self._steers and self._begin()
         # on JAX whoever asks for the model makes it wait, so seldom
-        every = self._interval()
-        due = self._done // every > before // every
+        interval = self._interval()
+        due = self._done // interval > before // interval
         # of several steps in one execution, the last may be behind the end
         ends = before < (self._steps_per_epoch() or 0) <= self._done
         if begins or due or ends:

@@ -56,8 +56,7 @@ class SparsityWatch(keras.callbacks.Callback):
         self.of = check_choice("of", of, sparsity.OF)
 
     def on_train_begin(self, logs=None):
-        if sparsity.is_known(self.model, self.of):
-            sparsity.counted(self.model)  # raises before an epoch is lost
+        sparsity.check_countable(self.model, self.of)
         optimizers = inner_optimizers(self.model.optimizer)
         self._has_begun = False
         self._earlier = self._batches = 0

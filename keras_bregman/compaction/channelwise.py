@@ -182,6 +182,8 @@ class Flatten(Channelwise):
 class Reshape(Channelwise):
     """A reshape that leaves the last axis as it is."""
 
+    is_cut = True
+
     def misfit(self, call, channels):
         (tensor,) = call.tensors
         last = len(tensor.shape) - 1
@@ -190,8 +192,6 @@ class Reshape(Channelwise):
         ):
             return "reshapes channels"
         return ""
-
-    is_cut = True
 
     def out_of(self, call, channels):
         return channels.replaced(axis=len(call.outputs[0].shape) - 1)

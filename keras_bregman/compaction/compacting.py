@@ -11,14 +11,8 @@ import numpy as np
 from keras_bregman._checks import check_flag, check_integer
 from keras_bregman._comparing import as_inputs, difference, random_inputs
 from keras_bregman._finite import first_not_finite
-from keras_bregman._graph import (
-    check_graph,
-    graph_of,
-    is_graph,
-    layers_of,
-    nodes_of,
-)
-from keras_bregman._keras import producer, sublayers
+from keras_bregman._graph import check_graph, is_graph, layers_of
+from keras_bregman._keras import graph_of, nodes_of, producer, sublayers
 from keras_bregman._state import remembered, restored
 from keras_bregman.compaction.channels import Channels, Classes
 from keras_bregman.compaction.kinds import piece_of
@@ -33,6 +27,8 @@ from keras_bregman.compaction.piece import (
     rebuild_tied,
 )
 from keras_bregman.compaction.report import CompactionReport, Row, Size
+
+_DRAWS = 3  # of weights that are rounded otherwise
 
 
 @overload
@@ -317,7 +313,7 @@ def _check_same(model, small, samples):
         )
 
 
-def _of_rounding(model, given, before, draws=3):
+def _of_rounding(model, given, before):
     """By how much the outputs differ when float32 weights round otherwise.
 
     Deep networks with channels of next to no variance, which batch
@@ -331,7 +327,7 @@ def _of_rounding(model, given, before, draws=3):
     ]
     worst = 0.0
     with restored(weights) as kept:
-        for _ in range(draws):
+        for _ in range(_DRAWS):
             for variable, value in kept:
                 digits = generator.uniform(-1, 1, value.shape) * 2.0**-23
                 variable.assign((value * (1 + digits)).astype("float32"))

@@ -81,7 +81,7 @@ class Piece:
     # what is left may be cut further: one group is an ordinary convolution
     changes_groups = False
 
-    def __init__(self, layer, classes: Classes, is_shared: bool = False):
+    def __init__(self, layer, classes: Classes, is_shared: bool):
         self.layer = layer
         self.classes = classes
         self.is_shared = is_shared
