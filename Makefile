@@ -37,7 +37,7 @@ comma := ,
 empty :=
 space := $(empty) $(empty)
 extras := $(subst $(space),$(comma),$(sort tensorflow $(BACKENDS)))
-core_tests := $(patsubst %,tests/test_%.py,callbacks compaction cost freezing \
+core_tests := $(patsubst %,tests/test_%.py,callbacks compaction flops freezing \
 	golden hazards keras_features kernels optimizers pruning regularizers sparse_file \
 	sparse_start sparsity target_density)
 names := $(subst $(comma),-,$(extras))

@@ -65,7 +65,7 @@ def _bench(options) -> int:
 def _soak(options) -> int:
     from experiments import soak
 
-    return 0 if soak.report(options.times, options.seed, options.out) else 1
+    return 0 if soak.run(options.times, options.seed, options.out) else 1
 
 
 def _publish(options) -> int:

@@ -113,7 +113,7 @@ def _train(
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = pathlib.Path(folder, "checkpoint.npz")
         model, result = train(
-            recipe, seed, dataset, checkpoint, report=Progress()
+            recipe, seed, dataset, checkpoint, progress=Progress()
         )
     history, epoch = result["history"], result["best_epoch"]
     say(

@@ -10,12 +10,11 @@ import numpy as np
 import keras_bregman as kb
 from experiments import building
 from experiments.data import Dataset
+from experiments.evaluation import evaluate
 from experiments.recipes import Recipe
 from experiments.results import finite
 from experiments.stream import batches
 from keras_bregman.kernels import kernels
-
-EVALUATION_BATCH = 500
 
 
 def layers(
@@ -92,15 +91,6 @@ def steps(
             }
         )
     return found
-
-
-def evaluate(
-    model: keras.Model, x: np.ndarray, y: np.ndarray
-) -> dict[str, float]:
-    """Loss and metrics on a split, in inference mode."""
-    return model.evaluate(
-        x, y, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
-    )
 
 
 def _activations(model, names, x):

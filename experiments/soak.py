@@ -93,7 +93,7 @@ def soak(times: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def report(times: int, seed: int, out: pathlib.Path) -> bool:
+def run(times: int, seed: int, out: pathlib.Path) -> bool:
     """Soaks, prints what came of it and writes it to the result file `out`.
 
     Returns:
@@ -126,7 +126,7 @@ def describe(result: dict[str, Any]) -> str:
 
 
 def _works():
-    return _run(), _search()
+    return _run_work(), _search_work()
 
 
 def _row(work, victim, expected, times, generator):
@@ -246,7 +246,7 @@ def outcome(result: dict[str, Any]) -> dict[str, Any]:
     return {name: result[name] for name in names}
 
 
-def _run():
+def _run_work():
     def outcome_in(folder):
         job = run_job(folder, epochs=_EPOCHS)
         weights = job.network.read_bytes()
@@ -266,7 +266,7 @@ def _run():
 # --- a search --------------------------------------------------------------
 
 
-def _search():
+def _search_work():
     small = [
         *("--data=digits", "--width=0.1", "--epochs=2", "--examples=256"),
         *("--tuner=random", "--workers=2", f"--trials={_TRIALS}"),

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 
 import keras_bregman as kb
-from experiments import building, cost, probes
+from experiments import building, evaluation, footprint, probes
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
 from experiments.errors import Trouble
@@ -33,7 +33,7 @@ def train(
     dataset: Dataset,
     checkpoint: pathlib.Path,
     deadline: float | None = None,
-    report: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> tuple[keras.Model, dict[str, Any]]:
     """Trains a run to its end and evaluates it once on the test split.
 
@@ -48,7 +48,7 @@ def train(
         checkpoint: File that is written after every epoch and resumed from.
         deadline: Time of `time.time()` before which training has to stop, if
             need be unfinished.
-        report: Called with a line on every epoch; by default nothing is said.
+        progress: Called with a line on every epoch; by default nothing is said.
 
     Returns:
         The model with the best epoch's weights and the result: recipe, seed,
@@ -88,10 +88,10 @@ def train(
     if saver.epochs_done < recipe.epochs:
         callbacks = [
             kb.callbacks.SparsityLogger(of=of),
-            cost.CostLogger(),
+            footprint.FlopsLogger(),
             *steering,
             saver,
-            _Watch(recipe, seed, saver, deadline, report),
+            _Watch(recipe, seed, saver, deadline, progress),
         ]
         model.fit(
             batches(
@@ -106,19 +106,19 @@ def train(
             epochs=recipe.epochs,
             initial_epoch=saver.epochs_done,
             validation_data=(dataset.x_val, dataset.y_val),
-            validation_batch_size=probes.EVALUATION_BATCH,
+            validation_batch_size=evaluation.BATCH,
             shuffle=False,  # the stream already is
             verbose=0,
             callbacks=callbacks,
         )
     if saver.epochs_done < recipe.epochs:
         raise OutOfTime
-    floats = cost.floats(model)
+    floats = footprint.floats(model)
     saver.restore_best(model)
     model = building.finished(recipe, model)
     # once more, as a peer's last cut came behind the history's
-    validation = probes.evaluate(model, dataset.x_val, dataset.y_val)
-    test = probes.evaluate(model, dataset.x_test, dataset.y_test)
+    validation = evaluation.evaluate(model, dataset.x_val, dataset.y_val)
+    test = evaluation.evaluate(model, dataset.x_test, dataset.y_test)
     # on copies of their own, so that a resumed run has them too
     probed: dict[str, Any] = {}
     if recipe.probe_layers:
@@ -161,13 +161,13 @@ def _plain(recipe: Recipe) -> dict[str, Any]:
 class _Watch(keras.callbacks.Callback):
     """Says how far a run is, and stops it before its time is over."""
 
-    def __init__(self, recipe, seed, saver, deadline, report):
+    def __init__(self, recipe, seed, saver, deadline, progress):
         super().__init__()
         self.recipe = recipe
         self.seed = seed
         self.saver = saver
         self.deadline = deadline
-        self.report = report
+        self.progress = progress
         self.durations: list[float] = []
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -178,8 +178,8 @@ class _Watch(keras.callbacks.Callback):
         left = self.recipe.epochs - epoch - 1
         # the first epoch of a session compiles, the last one is typical
         pace = self.durations[-1]
-        if self.report is not None:
-            self.report(
+        if self.progress is not None:
+            self.progress(
                 f"{self.recipe.label}  seed {self.seed}"
                 f"  epoch {epoch + 1:3}/{self.recipe.epochs}"
                 f"  loss {logs['loss']:.4f}"

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import keras
 
 import keras_bregman as kb
-from experiments import building, probes, results
+from experiments import building, results
 from experiments.archive import name_of
 from experiments.catalog import EXPERIMENTS
 from experiments.data import Dataset, load, noise
 from experiments.errors import Trouble
+from experiments.evaluation import evaluate
 from experiments.jobs import Job, plan
 from experiments.recipes import Recipe
 
@@ -122,7 +123,7 @@ def accuracy_of(model: keras.Model, dataset: Dataset) -> float:
     """On the test split."""
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(loss=loss, metrics=["accuracy"])
-    scores = probes.evaluate(model, dataset.x_test, dataset.y_test)
+    scores = evaluate(model, dataset.x_test, dataset.y_test)
     return float(scores["accuracy"])
 
 

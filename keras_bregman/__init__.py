@@ -5,9 +5,9 @@ from typing import Any
 
 from keras_bregman import callbacks, regularizers
 from keras_bregman.compaction import compact
-from keras_bregman.cost import flops
 from keras_bregman.exporting import export
 from keras_bregman.freezing import freeze_support
+from keras_bregman.multiplications import flops
 from keras_bregman.optimizers import AdaBreg, LinBreg, ProxGD
 from keras_bregman.pruning import prune
 from keras_bregman.sparse_file import load_sparse, save_sparse

@@ -103,8 +103,8 @@ def file_size_limit():
 
 @pytest.fixture(scope="session")
 def unbroken(tmp_path_factory):
-    """The model and the result of `helpers.TINY`, trained in one go."""
-    from helpers import TINY
+    """The model and the result of `tiny.TINY`, trained in one go."""
+    from tiny import TINY
 
     from experiments.data import load
     from experiments.training import train

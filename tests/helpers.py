@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 import keras_bregman as kb
-from experiments import soak
 
 BACKEND = keras.config.backend()
 
@@ -164,10 +163,6 @@ def assert_untouched(after, before, lam, what=""):
         bound = np.where(old == 0, 0, 2 * eps * (np.abs(old) + lam))
         worst = np.abs(new - old).max()
         assert (np.abs(new - old) <= bound).all(), (what, path, worst)
-
-
-# a run of seconds in which everything happens that a resumed one must not miss
-TINY = soak.RECIPE.changed(label="Tiny", epochs=4, **soak.SMALL)
 
 
 def start_soon(monkeypatch):

@@ -6,7 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from helpers import TINY
+from tiny import TINY
 
 import keras_bregman as kb
 from experiments import jobs, results, runner, zoo

@@ -6,7 +6,8 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from helpers import TINY, array, data, mlp, train, weights
+from helpers import array, data, mlp, train, weights
+from tiny import TINY
 
 import keras_bregman as kb
 from experiments import training

@@ -9,7 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from helpers import TINY, mlp
+from helpers import mlp
+from tiny import TINY
 
 import keras_bregman as kb
 from experiments import __main__ as command

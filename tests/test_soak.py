@@ -24,7 +24,7 @@ def test_a_kill_loses_repeats_and_changes_nothing(
     monkeypatch.setattr(soak, "_EPOCHS", 10)
     monkeypatch.setattr(soak, "_START", 5.0)
     # a search takes several minutes; test_tuning.py finds its processes
-    monkeypatch.setattr(soak, "_works", lambda: (soak._run(),))
+    monkeypatch.setattr(soak, "_works", lambda: (soak._run_work(),))
     start_soon(monkeypatch)
     out = tmp_path / "soak.json"
     assert main(["soak", "--times", "1", "--out", str(out)]) == 0

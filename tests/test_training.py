@@ -5,7 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from helpers import TINY
+from tiny import TINY
 
 import keras_bregman as kb
 from experiments import models, results, training
@@ -134,7 +134,7 @@ class TestResult:
     def test_another_seed_and_what_is_said_of_it(self, unbroken, digits, path):
         lines = []
         recipe = TINY.changed(epochs=2)
-        _, result = train(recipe, 3, digits, path, report=lines.append)
+        _, result = train(recipe, 3, digits, path, progress=lines.append)
         assert result["history"]["loss"][0] != unbroken[1]["history"]["loss"][0]
         assert len(lines) == 2
         assert lines[0].startswith("Tiny  seed 3  epoch   1/2  loss ")
@@ -263,7 +263,7 @@ def test_a_density_asked_for_survives_a_kill(epoch, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, 0, dataset, tmp_path / "run.npz", report=interrupt)
+        train(recipe, 0, dataset, tmp_path / "run.npz", progress=interrupt)
     _, resumed = train(recipe, 0, dataset, tmp_path / "run.npz")
     assert resumed["sessions"] == 2
     assert outcome(resumed) == outcome(whole)

@@ -32,7 +32,7 @@ class Experiment:
         small: What changes at scale `"small"`, which has the seed 0 alone.
         small_recipes: For a recipe's label, what else changes there.
         kind: What its rows are to each other: `"table"`; `"curve"`, methods
-            at densities asked for; `"search"`, trials to choose from by
+            at densities asked for; `"trials"`, to choose from by
             validation; `"choice"`, a few recipes trained to be compared;
             `"compact"`, networks to be made smaller.
         network: Of a curve, and its data, as tables name them.

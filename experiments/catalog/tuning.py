@@ -83,7 +83,7 @@ EXPERIMENTS = (
         ),
         (0, 1, 2),
         {"epochs": 5},
-        kind="search",
+        kind="trials",
     ),
     Experiment(
         "search-lenet",
@@ -92,7 +92,7 @@ EXPERIMENTS = (
         comparison.trials(LENET, methods.LENET_METHODS),
         (0,),
         {"epochs": 5},
-        kind="search",
+        kind="trials",
         note=_CUT,
     ),
     Experiment(
@@ -106,7 +106,7 @@ EXPERIMENTS = (
         ),
         (0, 1, 2),
         {"epochs": 5},
-        kind="search",
+        kind="trials",
         note=_CUT,
     ),
     *(
@@ -121,7 +121,7 @@ EXPERIMENTS = (
             ),
             (0,),
             {"width": 0.25, "epochs": 5},
-            kind="search",
+            kind="trials",
         )
         for name, density in (
             ("search-convnet", 0.023),

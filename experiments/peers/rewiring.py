@@ -9,7 +9,7 @@ from keras import ops
 
 from experiments.peers import INTERVAL
 from experiments.peers.masked import MaskedKernel
-from experiments.peers.schedule import MaskSchedule, largest, smallest
+from experiments.peers.schedule import MaskSchedule
 from keras_bregman._checks import check
 from keras_bregman.allocation import allocate
 
@@ -80,9 +80,9 @@ class RigL(_Rewiring):
         for kernel in self.masked:
             mask, weights = _numpy(kernel)
             n = int(share * np.count_nonzero(mask))
-            mask = mask & ~smallest(np.abs(weights), n, mask)
+            mask = mask & ~_smallest(np.abs(weights), n, mask)
             gradient = np.abs(ops.convert_to_numpy(kernel.gradient)).ravel()
-            mask |= largest(gradient, n, ~mask)
+            mask |= _largest(gradient, n, ~mask)
             kernel.remask(mask.reshape(kernel.variable.shape))
 
 
@@ -109,12 +109,12 @@ class SET(_Rewiring):
             dropped = before & (weights == 0)
             for side in (before & (weights > 0), before & (weights < 0)):
                 n = int(self.fraction * np.count_nonzero(side))
-                dropped |= smallest(np.abs(weights), n, side)
+                dropped |= _smallest(np.abs(weights), n, side)
             off = np.flatnonzero(~before)
             # a kernel that is almost full has no room for as many
             n = min(len(off), int(np.count_nonzero(dropped)))
             grown = rng.choice(off, n, replace=False)
-            mask = before & ~smallest(np.abs(weights), n, dropped)
+            mask = before & ~_smallest(np.abs(weights), n, dropped)
             mask[grown] = True
             kernel.remask(mask.reshape(kernel.variable.shape))
 
@@ -123,3 +123,17 @@ def _numpy(kernel: MaskedKernel):
     """Mask and weights as vectors."""
     mask = ops.convert_to_numpy(kernel.mask).ravel() != 0
     return mask, ops.convert_to_numpy(kernel.variable).ravel()
+
+
+def _largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+    """Where the n largest of a vector are, of those in the mask `among`."""
+    found = np.zeros(values.size, bool)
+    if n:
+        ranked = np.where(among, values, -np.inf)
+        found[np.argpartition(ranked, -n)[-n:]] = True
+    return found
+
+
+def _smallest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+    """Where the n smallest of a vector are, of those in the mask `among`."""
+    return _largest(-values, n, among)

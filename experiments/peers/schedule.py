@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import keras
-import numpy as np
 
 from experiments.peers.masked import MaskedKernel
 from keras_bregman._checks import check
@@ -71,17 +70,3 @@ class MaskSchedule(keras.callbacks.Callback):
         step = self._epoch * self.params["steps"] + batch + 1
         if self.is_due(step):
             self.remask(step)
-
-
-def largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
-    """Where the n largest of a vector are, of those in the mask `among`."""
-    found = np.zeros(values.size, bool)
-    if n:
-        ranked = np.where(among, values, -np.inf)
-        found[np.argpartition(ranked, -n)[-n:]] = True
-    return found
-
-
-def smallest(values: np.ndarray, n: int, among=True) -> np.ndarray:
-    """Where the n smallest of a vector are, of those in the mask `among`."""
-    return largest(-values, n, among)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.data import inputs_of
 from experiments.errors import Trouble
-from experiments.reporting.curves import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
+from experiments.reporting.style import BLUE, GREEN, GREY, ORANGE, PURPLE, RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

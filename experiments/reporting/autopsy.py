@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 from experiments.archive import Row
 from experiments.recipes import Recipe
-from experiments.reporting.curves import (
+from experiments.reporting.curves import band, label_axis
+from experiments.reporting.style import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
     RED,
-    band,
-    label_axis,
     legend_below,
     log_percent,
     whole_numbers,

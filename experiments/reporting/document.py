@@ -164,12 +164,12 @@ def _tables(experiment, archive, scale):
     rows = archive.rows(experiment.name, scale)
     caption = _caption(experiment, scale)
     # the report's own tables show what is missing, line by line
-    optional = scale != "full" or experiment.kind == "search"
+    optional = scale != "full" or experiment.kind == "trials"
     if optional and not any(row.results for row in rows):
         yield f"{caption}: no {scale} run yet.", None
         return
     caption = " ".join(filter(None, (f"{caption}.", experiment.note)))
-    if experiment.kind == "search":
+    if experiment.kind == "trials":
         yield caption, tables.by_validation(rows)
     elif experiment.kind == "choice":
         yield caption, tables.by_validation(rows, tested=True)

@@ -15,6 +15,7 @@ from experiments.reporting import (
     autopsy,
     curves,
     inference,
+    style,
     tradeoff,
 )
 from experiments.reporting.published import REPORT
@@ -264,7 +265,7 @@ def render(
     import matplotlib
 
     images = {}
-    with matplotlib.rc_context(curves.STYLE):
+    with matplotlib.rc_context(style.STYLE):
         figure = draw()
         figure.suptitle(title, x=0.01, ha="left", size=10.5)
         for suffix, unwanted in (("png", "Software"), ("svg", "Date")):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.archive import Archive
 from experiments.catalog import COMPACTED, EXPERIMENTS
-from experiments.reporting.curves import BLUE, GREY, ORANGE, PURPLE, RED
+from experiments.reporting.style import BLUE, GREY, ORANGE, PURPLE, RED
 from experiments.reporting.tables import Table, percent
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from experiments.archive import Row
-from experiments.reporting.curves import (
+from experiments.reporting.published import RECORDS
+from experiments.reporting.style import (
     BLUE,
     GREEN,
     GREY,
@@ -16,7 +17,6 @@ from experiments.reporting.curves import (
     RED,
     legend_below,
 )
-from experiments.reporting.published import RECORDS
 from experiments.reporting.tables import by_method
 
 if TYPE_CHECKING:

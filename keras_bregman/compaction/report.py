@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 from keras_bregman._table import table
-from keras_bregman.cost import flops_of
+from keras_bregman.multiplications import flops_of
 
 
 class Size(NamedTuple):

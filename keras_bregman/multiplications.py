@@ -1,4 +1,4 @@
-"""What a model has to compute."""
+"""How many multiplications and additions a model makes."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import keras
 import keras_bregman as kb
 
 
-class CostLogger(keras.callbacks.Callback):
+class FlopsLogger(keras.callbacks.Callback):
     """Writes `flops` without zeros into the logs, as a share of all."""
 
     def on_train_begin(self, logs=None):
