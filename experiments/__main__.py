@@ -36,12 +36,51 @@ def _fail(error: object, status: int = 1) -> int:
     return status
 
 
+def _add_demo(commands) -> None:
+    parser = commands.add_parser(
+        "demo",
+        help="train five optimizers from 1 %% of the weights and compare",
+    )
+    parser.add_argument("--data", default="digits", choices=NAMES)
+    parser.add_argument("--seeds", type=arguments.seed, nargs="+")
+    parser.add_argument("--epochs", type=arguments.count)
+    parser.add_argument(
+        "--out",
+        type=arguments.folder,
+        help="folder for results and figure (default: build/demo-DATA)",
+    )
+    parser.set_defaults(run=_demo)
+
+
 def _demo(options) -> int:
     from experiments.demo import demo
 
     out = options.out or ROOT / "build" / f"demo-{options.data}"
     demo(options.data, options.seeds, out, options.epochs)
     return 0
+
+
+def _add_bench(commands) -> None:
+    parser = commands.add_parser(
+        "bench", help="time the optimizers, and networks where they are used"
+    )
+    parser.add_argument(
+        "what",
+        choices=("step", "fit", "scaling", "inference", "zeros", "import"),
+        help="an optimizer step alone; whole trainings; trainings by two "
+        "processes; size and speed of trained networks in every format; where "
+        "zeros make networks faster; what importing takes",
+    )
+    parser.add_argument("--repeats", type=arguments.count, default=5)
+    parser.add_argument(
+        "--only",
+        choices=COMPACTED,
+        help="inference: the networks of one experiment",
+    )
+    parser.add_argument(
+        "--out", type=arguments.file, help="result file to write as well"
+    )
+    parser.set_defaults(run=_bench)
 
 
 def _bench(options) -> int:
@@ -62,10 +101,40 @@ def _bench(options) -> int:
     return 0
 
 
+def _add_soak(commands) -> None:
+    parser = commands.add_parser(
+        "soak",
+        help="kill a run and a search at random moments, and see that nothing "
+        "is lost",
+    )
+    parser.add_argument(
+        "--times",
+        type=arguments.count,
+        default=20,
+        help="kills of each process",
+    )
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=0, help="of the moments"
+    )
+    arguments.add_out(parser, "soak")
+    parser.set_defaults(run=_soak)
+
+
 def _soak(options) -> int:
     from experiments import soak
 
     return 0 if soak.run(options.times, options.seed, options.out) else 1
+
+
+def _add_publish(commands) -> None:
+    parser = commands.add_parser(
+        "publish",
+        help="put trained networks and their cards into saved_models",
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="by default all"
+    )
+    parser.set_defaults(run=_publish)
 
 
 def _publish(options) -> int:
@@ -85,6 +154,17 @@ def _publish(options) -> int:
     return 0
 
 
+def _add_list(commands) -> None:
+    parser = commands.add_parser(
+        "list", help="what there is to run, and with which settings"
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", type=arguments.experiment
+    )
+    parser.add_argument("--scale", default="full", choices=SCALES)
+    parser.set_defaults(run=_list)
+
+
 def _list(options) -> int:
     from experiments.listing import describe, overview
 
@@ -94,6 +174,27 @@ def _list(options) -> int:
     else:
         print(overview())
     return 0
+
+
+def _add_report(commands) -> None:
+    parser = commands.add_parser(
+        "report",
+        help="write the report's tables, figures and verdicts from the result "
+        "files; trains nothing",
+    )
+    parser.add_argument(
+        "--results",
+        type=arguments.folder,
+        default=RESULTS,
+        help="folder of the result files (default: experiments/results)",
+    )
+    parser.add_argument(
+        "--out",
+        type=arguments.folder,
+        default=ROOT / "experiments" / "report",
+        help="folder to write to (default: experiments/report)",
+    )
+    parser.set_defaults(run=_report)
 
 
 def _report(options) -> int:
@@ -113,6 +214,66 @@ def _report(options) -> int:
         )
     print(f"Report: {options.out / 'index.html'}, report.md and report.json")
     return 1 if damaged else 0
+
+
+def _add_run(commands) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="train an experiment's runs, or go on where they were stopped",
+        description="Trains every run that has no result file yet. Stopped or "
+        "killed at any moment, the same command goes on from the last epoch. "
+        "Several such commands may work on the same experiment at once.",
+    )
+    parser.add_argument(
+        "names", nargs="+", metavar="NAME", type=arguments.experiment
+    )
+    parser.add_argument(
+        "--scale",
+        default="full",
+        choices=SCALES,
+        help="small: what two CPU cores can afford",
+    )
+    parser.add_argument(
+        "--seeds",
+        type=arguments.seed,
+        nargs="+",
+        help="instead of the experiment's own",
+    )
+    parser.add_argument(
+        "--only", nargs="+", metavar="LABEL", help="only these recipes"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        type=arguments.change,
+        metavar="FIELD=VALUE",
+        help="change a field of every recipe; results go to a folder of their "
+        "own in build/changed",
+    )
+    parser.add_argument(
+        "--jobs", type=arguments.count, default=1, help="runs side by side"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=arguments.minutes,
+        help="stop in time, at the end of an epoch; the next call goes on",
+    )
+    parser.add_argument(
+        "--out", type=arguments.folder, help="folder for the result files"
+    )
+    parser.add_argument(
+        "--checkpoints",
+        type=arguments.folder,
+        help="folder for the checkpoints (default: build/checkpoints, or with "
+        "--set or --out beside the results)",
+    )
+    parser.add_argument(
+        "--networks",
+        type=arguments.folder,
+        help="folder for the trained networks, as sparse files (default: "
+        "build/networks, or likewise)",
+    )
+    parser.set_defaults(run=_run)
 
 
 def _run(options) -> int:
@@ -138,170 +299,6 @@ def _run(options) -> int:
         deadline = options.minutes and time.time() + 60 * options.minutes
         failed = runner.run(jobs, deadline)
     return 1 if failed else 0
-
-
-def _search(options) -> int:
-    fields = {f.name for f in dataclasses.fields(search.Search)}
-    wanted = search.Search(
-        **{k: v for k, v in vars(options).items() if k in fields}
-    )
-    out = options.out or (
-        ROOT / "build" / f"search-{wanted.model}-{wanted.data}-{wanted.tuner}"
-    )
-    try:
-        search.run(wanted, out, options.workers, options.line)
-    except ValueError as error:
-        return _fail(error)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments", description=__doc__
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo",
-        help="train five optimizers from 1 %% of the weights and compare",
-    )
-    demo.add_argument("--data", default="digits", choices=NAMES)
-    demo.add_argument("--seeds", type=arguments.seed, nargs="+")
-    demo.add_argument("--epochs", type=arguments.count)
-    demo.add_argument(
-        "--out",
-        type=arguments.folder,
-        help="folder for results and figure (default: build/demo-DATA)",
-    )
-    demo.set_defaults(run=_demo)
-    bench = commands.add_parser(
-        "bench", help="time the optimizers, and networks where they are used"
-    )
-    bench.add_argument(
-        "what",
-        choices=("step", "fit", "scaling", "inference", "zeros", "import"),
-        help="an optimizer step alone; whole trainings; trainings by two "
-        "processes; size and speed of trained networks in every format; where "
-        "zeros make networks faster; what importing takes",
-    )
-    bench.add_argument("--repeats", type=arguments.count, default=5)
-    bench.add_argument(
-        "--only",
-        choices=COMPACTED,
-        help="inference: the networks of one experiment",
-    )
-    bench.add_argument(
-        "--out", type=arguments.file, help="result file to write as well"
-    )
-    bench.set_defaults(run=_bench)
-    soak = commands.add_parser(
-        "soak",
-        help="kill a run and a search at random moments, and see that nothing "
-        "is lost",
-    )
-    soak.add_argument(
-        "--times",
-        type=arguments.count,
-        default=20,
-        help="kills of each process",
-    )
-    soak.add_argument(
-        "--seed", type=arguments.seed, default=0, help="of the moments"
-    )
-    arguments.add_out(soak, "soak")
-    soak.set_defaults(run=_soak)
-    publish = commands.add_parser(
-        "publish",
-        help="put trained networks and their cards into saved_models",
-    )
-    publish.add_argument(
-        "names", nargs="*", metavar="NAME", help="by default all"
-    )
-    publish.set_defaults(run=_publish)
-    listing = commands.add_parser(
-        "list", help="what there is to run, and with which settings"
-    )
-    listing.add_argument(
-        "names", nargs="*", metavar="NAME", type=arguments.experiment
-    )
-    listing.add_argument("--scale", default="full", choices=SCALES)
-    listing.set_defaults(run=_list)
-    report = commands.add_parser(
-        "report",
-        help="write the report's tables, figures and verdicts from the result "
-        "files; trains nothing",
-    )
-    report.add_argument(
-        "--results",
-        type=arguments.folder,
-        default=RESULTS,
-        help="folder of the result files (default: experiments/results)",
-    )
-    report.add_argument(
-        "--out",
-        type=arguments.folder,
-        default=ROOT / "experiments" / "report",
-        help="folder to write to (default: experiments/report)",
-    )
-    report.set_defaults(run=_report)
-    run = commands.add_parser(
-        "run",
-        help="train an experiment's runs, or go on where they were stopped",
-        description="Trains every run that has no result file yet. Stopped or "
-        "killed at any moment, the same command goes on from the last epoch. "
-        "Several such commands may work on the same experiment at once.",
-    )
-    run.add_argument(
-        "names", nargs="+", metavar="NAME", type=arguments.experiment
-    )
-    run.add_argument(
-        "--scale",
-        default="full",
-        choices=SCALES,
-        help="small: what two CPU cores can afford",
-    )
-    run.add_argument(
-        "--seeds",
-        type=arguments.seed,
-        nargs="+",
-        help="instead of the experiment's own",
-    )
-    run.add_argument(
-        "--only", nargs="+", metavar="LABEL", help="only these recipes"
-    )
-    run.add_argument(
-        "--set",
-        action="append",
-        type=arguments.change,
-        metavar="FIELD=VALUE",
-        help="change a field of every recipe; results go to a folder of their "
-        "own in build/changed",
-    )
-    run.add_argument(
-        "--jobs", type=arguments.count, default=1, help="runs side by side"
-    )
-    run.add_argument(
-        "--minutes",
-        type=arguments.minutes,
-        help="stop in time, at the end of an epoch; the next call goes on",
-    )
-    run.add_argument(
-        "--out", type=arguments.folder, help="folder for the result files"
-    )
-    run.add_argument(
-        "--checkpoints",
-        type=arguments.folder,
-        help="folder for the checkpoints (default: build/checkpoints, or with "
-        "--set or --out beside the results)",
-    )
-    run.add_argument(
-        "--networks",
-        type=arguments.folder,
-        help="folder for the trained networks, as sparse files (default: "
-        "build/networks, or likewise)",
-    )
-    run.set_defaults(run=_run)
-    _add_search(commands)
-    return parser
 
 
 def _add_search(commands) -> None:
@@ -368,6 +365,40 @@ def _add_search(commands) -> None:
         help="folder of this search alone (default: build/search-...)",
     )
     parser.set_defaults(run=_search)
+
+
+def _search(options) -> int:
+    fields = {f.name for f in dataclasses.fields(search.Search)}
+    wanted = search.Search(
+        **{k: v for k, v in vars(options).items() if k in fields}
+    )
+    out = options.out or (
+        ROOT / "build" / f"search-{wanted.model}-{wanted.data}-{wanted.tuner}"
+    )
+    try:
+        search.run(wanted, out, options.workers, options.line)
+    except ValueError as error:
+        return _fail(error)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments", description=__doc__
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (
+        _add_demo,
+        _add_bench,
+        _add_soak,
+        _add_publish,
+        _add_list,
+        _add_report,
+        _add_run,
+        _add_search,
+    ):
+        add(commands)
+    return parser
 
 
 if __name__ == "__main__":
