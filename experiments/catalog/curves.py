@@ -18,9 +18,7 @@ LENET = Recipe(
     schedule="cosine",
 )
 _LENET_CURVE = comparison.curve(LENET, methods.LENET_METHODS)
-_MLP_CURVE = comparison.curve(
-    LENET.changed(model="mlp"), methods.LENET_METHODS
-)
+_MLP_CURVE = comparison.curve(LENET.changed(model="mlp"), methods.LENET_METHODS)
 # without weight decay
 LENET_FIRST = tuple(m._replace(rounds=()) for m in methods.LENET_METHODS)
 _LENET_AT_5 = [m.at(LENET, 0.05) for m in LENET_FIRST[:3]]

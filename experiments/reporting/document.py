@@ -29,10 +29,10 @@ READING = (
     "the density, the share of weights that are not 0. Test and train are "
     "accuracies at the best epoch, chosen on validation data; train is the "
     "mean over that epoch while it trained, on augmented images if there are. "
-    "Full runs are as the catalog declares them: figures 2-8 and tables 1-4 with the "
-    "report's networks and, but for a row of table 2, its epochs. Small ones "
-    "have what their heading says, to be trained on two CPU cores, and cannot "
-    "be compared with the report or the paper."
+    "Full runs are as the catalog declares them: figures 2-8 and tables 1-4 "
+    "with the report's networks and, but for a row of table 2, its epochs. "
+    "Small ones have what their heading says, to be trained on two CPU cores, "
+    "and cannot be compared with the report or the paper."
 )
 
 
