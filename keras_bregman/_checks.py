@@ -52,8 +52,9 @@ def check(name, value, good, bound):
 
 def as_number(value):
     """A float, or NaN for what is no number, so that no comparison holds."""
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     try:
-        return float(value) if isinstance(value, numbers.Real) else math.nan
+        return float(value) if is_number else math.nan
     except OverflowError:
         return math.inf
 
@@ -75,7 +76,8 @@ def check_number(name, value, interval="[0, inf)"):
 
 def check_integer(name, value, low):
     """`value` as an int; raises ValueError unless it is `low` or greater."""
-    good = isinstance(value, numbers.Integral) and value >= low
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    good = good and value >= low
     check(name, value, good, f"{low} or greater, and an integer")
     return int(value)
 

@@ -11,12 +11,11 @@ from collections.abc import Iterator
 
 
 def write_whole(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file whole or not at all; its folder is made.
+    """Writes a file whole or not at all.
 
     Raises:
         OSError: If it cannot be written; a file that was there stays.
     """
-    path.resolve().parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as made, open(made, "wb") as file:
         file.write(data)
         file.flush()
@@ -28,13 +27,14 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Where to make the file or folder that is to take the place of `path`.
 
     It does so at the end, and not at all after an error. A folder takes the
-    place of a folder, but a file does not.
+    place of a folder, but a file does not. The folder it is in is made.
 
     Raises:
         OSError: If it cannot be written; what was there stays.
     """
     path = path.resolve()  # what a link points to is replaced, not the link
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = pathlib.Path(folder) / f"made{path.suffix}"
             yield made

@@ -174,8 +174,7 @@ def _compact(options):
         multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
-    if options.out.suffix == ".keras":
-        options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.out.suffix.lower() == ".keras":
         with replacing(options.out) as made:
             small.save(made)
     else:

@@ -104,7 +104,6 @@ def export(
     if precision == "int8":  # infinity brings the converter down
         finite = all(map(_is_finite, keras.tree.flatten(samples)))
         check("samples", "infinity", finite, "finite numbers, for int8")
-    target.parent.mkdir(parents=True, exist_ok=True)
     with _computing(model, format), replacing(target) as made:
         if format == "saved_model":
             _saved_model(model, made)

@@ -149,8 +149,25 @@ def test_a_path_that_is_none(call, path):
 def test_an_image_file_of_no_kind_that_is_known(tmp_path):
     with pytest.raises(ValueError, match=r"`path` must be an image.*png"):
         plots.draw_density(mlp(), tmp_path / "density.kbs")
-    with pytest.raises(FileNotFoundError):
-        plots.draw_density(mlp(), tmp_path / "none" / "density.png")
+
+
+def test_a_folder_that_is_not_there_is_made(tmp_path):
+    plots.draw_density(mlp(), tmp_path / "new" / "density.png")
+    kb.save_sparse(mlp(), tmp_path / "newer" / "model.kbs")
+    assert (tmp_path / "new" / "density.png").stat().st_size
+    in_the_way = tmp_path / "newer" / "model.kbs" / "again.kbs"
+    with pytest.raises(OSError, match=r"again\.kbs"):
+        kb.save_sparse(mlp(), in_the_way)
+
+
+def test_a_flag_is_no_number():
+    with pytest.raises(ValueError, match="`density` must be.*True"):
+        kb.prune(mlp(), True)
+    with pytest.raises(ValueError, match="`gradient_accumulation_steps`"):
+        kb.AdaBreg(0.1, 0.1, gradient_accumulation_steps=True)
+    with pytest.raises(ValueError, match="`verbose` must be 0 or 1"):
+        kb.callbacks.PlateauDecay(verbose=7)
+    assert kb.callbacks.PlateauDecay(verbose=True).verbose
 
 
 def test_what_has_the_shape_of_another():

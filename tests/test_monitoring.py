@@ -303,6 +303,15 @@ class TestWatch:
             model.fit(x, y, 8, 2, verbose=0, callbacks=[SparsityWatch()])
 
 
+def test_kernels_without_entries_raise_no_alarm():
+    inputs = [keras.Input((0,)), keras.Input((1,))]
+    x = keras.layers.Dense(2)(inputs[0]) + inputs[1]
+    model = keras.Model(inputs, x)
+    model.compile(kb.LinBreg(0.1, 0.1), "mse")
+    data = [np.zeros((4, 0)), np.ones((4, 1))]
+    model.fit(data, np.ones((4, 2)), verbose=0, callbacks=[SparsityWatch()])
+
+
 def test_what_was_not_mended_is_told_again():
     texts = []
     with warnings.catch_warnings(record=True) as found:
