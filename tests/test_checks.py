@@ -161,7 +161,7 @@ def test_a_folder_that_is_not_there_is_made(tmp_path):
 
 
 def test_a_flag_is_no_number():
-    with pytest.raises(ValueError, match="`density` must be.*True"):
+    with pytest.raises(ValueError, match=r"`density` must be.*True"):
         kb.prune(mlp(), True)
     with pytest.raises(ValueError, match="`gradient_accumulation_steps`"):
         kb.AdaBreg(0.1, 0.1, gradient_accumulation_steps=True)

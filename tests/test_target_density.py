@@ -532,7 +532,7 @@ class TestRethreshold:
         before = array(hard.variable)
         lam = float(np.median(array(model.optimizer.critical_lambda(hard))))
         model.optimizer.rethreshold(hard, lam, hard=True)
-        model.optimizer.rethreshold(soft, lam)
+        soft.optimizer.rethreshold(soft, lam)
         kept = array(hard.variable)
         stays = array(soft.variable) != 0
         assert 0 < stays.sum() < (before != 0).sum()
