@@ -8,7 +8,8 @@ looked through when a new version comes. The optimizers override more of it:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import keras
@@ -18,6 +19,22 @@ from keras.src.saving.serialization_lib import (
 )
 
 __all__ = ["ObjectSharingScope", "SafeModeScope"]
+
+
+@contextlib.contextmanager
+def without_functions() -> Iterator[None]:
+    """Has TensorFlow run or trace into its functions, rather than call them."""
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
 
 
 def sublayers(

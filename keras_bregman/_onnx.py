@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
+
+from keras_bregman._keras import without_functions
 
 
 def onnx_of(serve) -> bytes:
@@ -17,7 +17,7 @@ def onnx_of(serve) -> bytes:
     import tf2onnx
 
     # or what Keras compiles apart, grouped convolutions, would be no node
-    with _inlined():
+    with without_functions():
         proto, _ = tf2onnx.convert.from_function(
             serve,
             input_signature=serve.input_signature,
@@ -34,19 +34,6 @@ def onnx_of(serve) -> bytes:
             value = onnx.numpy_helper.from_array(array, one.name)
             proto.graph.initializer.append(value)
     return proto.SerializeToString()
-
-
-@contextlib.contextmanager
-def _inlined():
-    """Has TensorFlow trace into functions, rather than call them."""
-    import tensorflow as tf
-
-    before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)
-    try:
-        yield
-    finally:
-        tf.config.run_functions_eagerly(before)
 
 
 def _read(graph):

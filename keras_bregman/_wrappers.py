@@ -24,14 +24,13 @@ def regularized(model) -> list[Regularized]:
     """The regularized variables of a model's optimizers, as far as built.
 
     Named as among all weights of the model, of which an optimizer knows those
-    that were trained when it was built.
+    that were trained when it was built: some may be gone, as by `quantize`.
     """
     names = names_of(model)
     return [
-        dataclasses.replace(
-            entry, name=names.get(id(entry.variable), entry.name)
-        )
+        dataclasses.replace(entry, name=names[id(entry.variable)])
         for optimizer in inner_optimizers(getattr(model, "optimizer", None))
         if isinstance(optimizer, ProximalOptimizer) and optimizer.built
         for entry in optimizer.regularized()
+        if id(entry.variable) in names
     ]

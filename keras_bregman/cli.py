@@ -18,7 +18,7 @@ import keras_bregman as kb
 from keras_bregman import exporting, sparse_file, sparsity
 from keras_bregman._checks import check_path
 from keras_bregman._files import replacing
-from keras_bregman._graph import is_graph
+from keras_bregman._graph import is_graph, structure
 from keras_bregman._table import table
 
 _FORMATS = {suffix: name for name, suffix in exporting.SUFFIXES.items()}
@@ -110,21 +110,39 @@ def _add_samples(command, purpose):
     command.add_argument(
         "--samples",
         type=pathlib.Path,
-        metavar="NPY",
-        help=f"a .npy file with a batch of inputs, {purpose}",
+        metavar="FILE",
+        help=f"a .npy file with a batch of inputs, {purpose}; a .npz file for "
+        "a model with several, by their names or in order",
     )
 
 
-def _samples(options):
+def _samples(options, model):
+    """What `--samples` names, nested as the model's inputs."""
     if options.samples is None:
         return None
     try:
-        return np.load(options.samples, allow_pickle=False)
-    except (EOFError, ValueError) as error:
+        found = np.load(options.samples, allow_pickle=False)
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            return found
+        arrays = dict(found)
+    except (EOFError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"'{options.samples}' cannot be read as an array: {error}. Write "
-            "it by `numpy.save`."
+            f"'{options.samples}' cannot be read as arrays: {error}. Write it "
+            "by `numpy.save` or `numpy.savez`."
         ) from error
+    if not is_graph(model):
+        return arrays
+    names = [tensor.name for tensor in model.inputs]
+    if sorted(names) != sorted(arrays):
+        if len(names) != len(arrays):
+            raise ValueError(
+                f"'{options.samples}' holds {len(arrays)} arrays, and the "
+                f"model has the inputs {names}. Write one for each by "
+                "`numpy.savez`."
+            )
+        names = list(arrays)
+    values = [arrays[name] for name in names]
+    return keras.tree.pack_sequence_as(structure(model), values)
 
 
 def _inspect(options):
@@ -144,14 +162,20 @@ def _inspect(options):
     parameters = model.count_params()
     rows = [
         ("model", f"{model.name} ({type(model).__name__})"),
-        ("inputs", _shapes(model.inputs)),
-        ("outputs", _shapes(model.outputs)),
+        *_ends(model),
         ("layers", len(model.layers)),
         ("parameters", f"{parameters:,}"),
         *counts,
         ("file", f"{size:,} bytes, {size / max(1, parameters):.2f} a weight"),
     ]
     print(table(("", str(options.file)), rows))
+
+
+def _ends(model):
+    if not is_graph(model):
+        return []
+    ends = ("inputs", model.inputs), ("outputs", model.outputs)
+    return [(name, _shapes(tensors)) for name, tensors in ends]
 
 
 def _flops(model):
@@ -166,11 +190,11 @@ def _density(options):
 
 
 def _compact(options):
-    samples = _samples(options)
+    model = _load(options.file)
     small, report = kb.compact(
-        _load(options.file),
+        model,
         return_report=True,
-        samples=samples,
+        samples=_samples(options, model),
         multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
@@ -186,13 +210,13 @@ def _compact(options):
 
 def _export(options):
     kind = _FORMATS.get(options.out.suffix.lower(), "saved_model")
-    samples = _samples(options)
+    model = _load(options.file)
     difference = kb.export(
-        _load(options.file),
+        model,
         options.out,
         kind,
         precision=options.precision,
-        samples=samples,
+        samples=_samples(options, model),
     )
     print(
         f"{options.out}: {kind}, {_size(options.out):,} bytes; its outputs "
@@ -207,7 +231,7 @@ def _load(file):
     if ours:
         return kb.load_sparse(file)
     try:
-        return keras.models.load_model(file, compile=False)
+        model = keras.models.load_model(file, compile=False)
     # a damaged archive brings up almost anything
     except Exception as error:
         if file.name.endswith(".weights.h5"):
@@ -218,6 +242,12 @@ def _load(file):
         raise ValueError(
             f"'{file}' cannot be read as a model: {why}. {remedy}."
         ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"'{file}' holds a {type(model).__name__}, and no model. Put it "
+            "into one, and save that."
+        )
+    return model
 
 
 def _shapes(tensors):

@@ -19,7 +19,8 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
     shrinkage, from now on and in models that are saved and loaded. In a
     callback it holds from the next step on. A training loop of one's own, whose
     step is compiled elsewhere, calls `optimizer.freeze_support` and gives that
-    function `optimizer.support_is_frozen` as an argument.
+    function `optimizer.support_is_frozen` as an argument; so does a
+    `train_step` that is compiled for itself, or `fit` warns when it ends.
 
     Args:
         model: A model that is compiled with LinBreg, AdaBreg or ProxGD.

@@ -67,8 +67,9 @@ def counted(model: keras.layers.Layer, of: str = "kernels") -> list[Kernel]:
     if not found:
         raise ValueError(
             f"`model` '{model.name}' has no optimizer that regularizes a "
-            "variable, or it is not built yet. Compile the model with LinBreg, "
-            "AdaBreg or ProxGD and train it, or take of='kernels'."
+            "variable, or it is not built yet, or the model was quantized "
+            "since. Compile the model with LinBreg, AdaBreg or ProxGD and "
+            "train it, or take of='kernels'."
         )
     return found
 

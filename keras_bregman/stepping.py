@@ -57,9 +57,11 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._frozen = False
-        # whether it was frozen in what was run or traced, and at last
+        # whether it was frozen in what was run or traced, and at last, and
+        # whether what was forgotten of that was otherwise than now
         self._traced: set[bool] = set()
         self._frozen_in_step: bool | None = None
+        self._is_awaited = False
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
@@ -214,6 +216,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         self._frozen_in_step = self._frozen
         self._traced.add(self._frozen)
+        self._is_awaited = False
         grads = [densify(g) for g in grads]
         if not self._frozen:
             super().apply(grads, trainable_variables)
@@ -348,15 +351,20 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Of a function that is compiled for both, by `support_is_frozen` as an
         argument, none are.
         """
-        is_known = not self._traced or self._frozen in self._traced
-        return not is_known and self._has_gone_on()
+        if not self._traced and not self._is_awaited:
+            return False
+        return self._frozen not in self._traced and self._has_gone_on()
 
     def is_compiled_for(self, frozen: bool) -> bool:
         """Whether the step that was compiled last, if any, is of that state."""
         return self._frozen_in_step in (None, frozen)
 
     def forget_steps(self) -> None:
-        """To be called when steps that were compiled are made anew."""
+        """To be called when steps that were compiled are made anew.
+
+        But for a function that somebody has compiled within them.
+        """
+        self._is_awaited |= (not self._frozen) in self._traced
         self._traced.clear()
         self._frozen_in_step = None
 
@@ -402,12 +410,23 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             return
         check_finite(var_list)
         # `fit` has one step, the last
-        if not self.is_compiled_for(self._frozen) and self._has_gone_on():
+        is_stale = self._is_awaited or not self.is_compiled_for(self._frozen)
+        if not is_stale or not self._has_gone_on():
+            return
+        call = f"freeze_support({self._frozen})"
+        if self._is_awaited:
             warn(
-                f"`optimizer.freeze_support({self._frozen})` was called when "
-                "the step was compiled, and this training has gone on without "
-                "it. Call `keras_bregman.freeze_support` instead, with the "
-                "model."
+                f"`{call}` was called when a function that applies gradients "
+                "was compiled, and this training has gone on without it. Leave "
+                "`tf.function` or `jax.jit` out, as `fit` compiles the whole "
+                "step, or give the function `optimizer.support_is_frozen` as "
+                "an argument, by which it is compiled anew."
+            )
+        else:
+            warn(
+                f"`optimizer.{call}` was called when the step was compiled, "
+                "and this training has gone on without it. Call "
+                "`keras_bregman.freeze_support` instead, with the model."
             )
 
 

@@ -306,6 +306,54 @@ def test_a_model_that_the_first_step_builds():
     np.testing.assert_allclose(mean, x.mean(0), atol=1e-6)
 
 
+class Called(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.norm = layers.Dense(8), layers.BatchNormalization()
+        self.out = layers.Dense(2)
+
+    def call(self, x, training=False):
+        return self.out(self.norm(self.hidden(x), training=training))
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="has such functions alone"
+)
+def test_a_function_that_is_compiled_around_the_layers():
+    import tensorflow as tf
+
+    class Compiled(Called):
+        call = tf.function(Called.call)
+
+    x, y = data()
+    means = []
+    for cls in (Called, Compiled):
+        keras.utils.set_random_seed(0)
+        model = cls()
+        model.hidden.build((None, 6))  # Keras cannot within such a function
+        for layer in (model.norm, model.out):
+            layer.build((None, 8))
+        model.built = True
+        model.compile(kb.LinBreg(0.3, 0.05), "mse")
+        precise = PreciseBatchNorm(x, batches=4, batch_size=4)
+        model.fit(x, y, 4, 3, verbose=0, shuffle=False, callbacks=[precise])
+        means.append(array(model.norm.moving_mean))
+        expected = array(model.hidden(x)).mean(axis=0)
+        np.testing.assert_allclose(means[-1], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_the_first_step_builds():
+    x, y = data()
+    model = Called()
+    model.built = True  # as by `build` without one of its own
+    model.compile(kb.LinBreg(0.3, 0.05), "mse")
+    model.fit(x, y, 4, verbose=0, callbacks=[PreciseBatchNorm(x)])
+    expected = array(model.hidden(x)).mean(axis=0)
+    found = array(model.norm.moving_mean)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_what_is_refused():
     x, y = data()
     for wrong in (None, 3, np.float32(1), iter([x]), (b for b in [x])):

@@ -126,9 +126,59 @@ def test_compact_takes_samples(tmp_path, capsys):
     some = tmp_path / "x.npy"
     some.touch()
     assert main(["compact", *files, "--samples", str(some)]) == 1
-    assert "x.npy' cannot be read as an array" in capsys.readouterr().err
+    assert "x.npy' cannot be read as arrays" in capsys.readouterr().err
     np.save(some, np.ones((2, 50, 1), "float32"))
     assert main(["compact", *files, "--samples", str(some)]) == 0
+
+
+def test_several_inputs_take_their_samples_from_one_file(tmp_path, capsys):
+    a, b = keras.Input((None, 1), name="a"), keras.Input((None, 1), name="b")
+    x = layers.Conv1D(4, 40)(a) + layers.Conv1D(4, 30)(b)
+    y = layers.GlobalMaxPooling1D()(x)
+    long, short = np.ones((2, 50, 1), "float32"), np.ones((2, 40, 1), "float32")
+    for inputs in ([a, b], {"a": a, "b": b}):
+        keras.Model(inputs, y).save(tmp_path / "m.keras")
+        files = [str(tmp_path / name) for name in ("m.keras", "small.keras")]
+        some = tmp_path / "x.npz"
+        command = ["compact", *files, "--samples", str(some)]
+        np.savez(some, b=short, a=long)
+        assert main(command) == 0
+        np.savez(some, long, short)
+        assert main(command) == 0
+        capsys.readouterr()
+        np.savez(some, long)
+        assert main(command) == 1
+        said = capsys.readouterr().err
+        assert "holds 1 arrays, and the model has the inputs ['a'" in said
+
+
+@keras.saving.register_keras_serializable("tests")
+class Own(keras.Model):
+    def build(self, shape):
+        self.dense = layers.Dense(3)
+        self.dense.build(shape)
+        super().build(shape)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+def test_inspect_says_what_it_can_of_a_model_without_a_graph(tmp_path, capsys):
+    model = Own()
+    model(np.zeros((1, 4), "float32"))
+    model.save(tmp_path / "own.keras")
+    assert main(["inspect", str(tmp_path / "own.keras")]) == 0
+    said = capsys.readouterr().out
+    assert "Own" in said and "15" in said and "inputs" not in said
+
+
+def test_a_layer_is_no_model(tmp_path, capsys):
+    layer = layers.Dense(3)
+    layer.build((None, 4))
+    keras.saving.save_model(layer, tmp_path / "layer.keras")
+    for command in ("inspect", "density"):
+        assert main([command, str(tmp_path / "layer.keras")]) == 1
+        assert "holds a Dense, and no model" in capsys.readouterr().err
 
 
 def test_weights_alone_are_no_model(file, tmp_path, capsys):

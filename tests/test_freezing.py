@@ -74,6 +74,50 @@ def test_what_the_optimizer_alone_did_too_late(frozen):
     assert all((a == b).all() for a, b in pairs) == frozen
 
 
+def _compiled_step():
+    """A step that is compiled for itself, and so not anew with all of it."""
+    step = keras.Sequential.train_step
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(step)
+    import jax
+
+    return jax.jit(step, static_argnums=0)
+
+
+@pytest.mark.skipif(keras.config.backend() == "torch", reason="never stale")
+@pytest.mark.parametrize("frozen", (True, False))
+def test_a_step_that_is_compiled_for_itself_is_told_of(frozen):
+    def begun(model):
+        model.compile(kb.AdaBreg(0.03, 0.05), "mse")
+        kb.sparsify(model, 0.3, seed=0)
+        if not frozen:
+            kb.freeze_support(model)
+        train(model, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)
+            train(model, 2)
+        kb.freeze_support(model, frozen)
+        return model
+
+    made = {"train_step": _compiled_step(), "__hash__": object.__hash__}
+    cls = type("Compiled", (keras.Sequential,), made)
+    model = begun(cls([keras.Input((6,)), *mlp().layers]))
+    with pytest.warns(UserWarning, match="when a function that applies"):
+        train(model, 5)
+    # the same again changes nothing, and says no more than that
+    kb.freeze_support(model, frozen)
+    with pytest.warns(UserWarning, match="when a function that applies"):
+        train(model, 1)
+    plain = begun(mlp())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        train(plain, 2)
+        kb.freeze_support(plain, frozen)
+        train(plain, 2)
+
+
 def test_a_target_takes_a_frozen_step_away():
     class Crash(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):

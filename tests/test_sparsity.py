@@ -6,6 +6,7 @@ import keras
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers import compiled, train
 from keras import layers
 
 import keras_bregman as kb
@@ -239,6 +240,15 @@ def test_what_is_quantized():
     model = keras.Model(words, layers.Dense(4)(x))
     embedding.quantize("int4")
     assert density(model) == 1
+
+
+def test_what_was_regularized_before_it_was_quantized_is_gone():
+    model = compiled(kb.AdaBreg(0.03, 0.05))
+    train(model)
+    assert 0 < kb.density(model, of="regularized") <= 1
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="the model was quantized since"):
+        kb.density(model, of="regularized")
 
 
 def test_parts_that_are_quantized():

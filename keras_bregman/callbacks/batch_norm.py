@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_bregman._checks import check, check_integer, shown
-from keras_bregman._keras import sublayers
+from keras_bregman._keras import sublayers, without_functions
 from keras_bregman._state import remembered, restored
 from keras_bregman._wrappers import inner_optimizers
 
@@ -80,7 +80,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._is_precise = False
-        if not self.model.built:
+        # a layer that is not built yet comes with the first step
+        if not all(layer.built for layer in sublayers(self.model)):
             return
         if not layers_that_follow(self.model):
             raise ValueError(
@@ -208,9 +209,15 @@ def _inputs_of(batch):
 
 @contextlib.contextmanager
 def _aside():
-    """PyTorch notes down what a gradient needs, and has one random state."""
+    """Apart from training.
+
+    TensorFlow's functions, around `call` for one, were traced with other
+    averages; PyTorch notes down what a gradient needs, and has one random
+    state.
+    """
     if keras.config.backend() != "torch":
-        yield
+        with without_functions():
+            yield
         return
     import torch
 
