@@ -35,7 +35,9 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     path = path.resolve()  # what a link points to is replaced, not the link
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        # by its name it can be told what a killed process has left
+        prefix = f"{path.name[:50]}.part-"
+        with tempfile.TemporaryDirectory("", prefix, path.parent) as folder:
             made = pathlib.Path(folder) / f"made{path.suffix}"
             yield made
             if made.is_dir() and path.is_dir():
