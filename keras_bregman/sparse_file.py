@@ -31,7 +31,6 @@ import json
 import math
 import struct
 import zlib
-from typing import Any
 
 import keras
 import numpy as np
@@ -39,6 +38,13 @@ import numpy as np
 from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
 from keras_bregman._keras import ObjectSharingScope, sublayers
+from keras_bregman._sparse_codec import (
+    DTYPES,
+    FLOATS,
+    checked_entry,
+    decode,
+    encode,
+)
 from keras_bregman.kernels import is_told_by_config, own_name
 
 MAGIC = b"KBSPARSE"
@@ -46,12 +52,6 @@ _VERSION = 1
 _START = struct.Struct("<8sIQ")
 _HASH = 32
 _MOST_HEADER = 1 << 28  # against a few bytes that unpack to all memory
-_DTYPES = (
-    *("float16", "bfloat16", "float32", "float64", "bool"),
-    *("int8", "int16", "int32", "int64"),
-    *("uint8", "uint16", "uint32", "uint64"),
-)
-_FLOATS = ("float16", "float32", "float64", "bfloat16")
 _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895e38, "float32": 3.4029e38}
 
 
@@ -91,7 +91,7 @@ def save_sparse(
             )
     entries, parts = [], []
     for weight in model.weights:
-        entry, data = _encode(weight, values)
+        entry, data = encode(weight, values)
         entries.append(entry)
         parts.append(data)
     header = {"config": _config(model), "weights": entries}
@@ -156,7 +156,10 @@ def load_sparse(
         ) from None
     arrays = []
     for entry in entries:
-        array, data = _decode(path, entry, data)
+        try:
+            array, data = decode(entry, data)
+        except ValueError as error:
+            raise _damaged(path, error) from None
         arrays.append(array)
     if data:
         raise _damaged(path, "holds more than its header says")
@@ -220,75 +223,6 @@ def _stored(config, numbers):
     return kept
 
 
-def _encode(weight, values):
-    """A weight's entry in the header, and its data."""
-    dtype = keras.backend.standardize_dtype(weight.dtype)
-    array = keras.ops.convert_to_numpy(weight)
-    if np.iscomplexobj(array):
-        raise ValueError(
-            f"'{weight.path}' holds complex numbers, which have no place in "
-            "this format. Use `model.save`."
-        )
-    stored = values if values and dtype in _FLOATS else dtype
-    if stored not in _DTYPES:  # what numpy does not have, and few use
-        stored = "float32"
-    kind = "float32" if stored == "bfloat16" else stored
-    with np.errstate(over="ignore"):
-        found = np.asarray(array).astype(kind).ravel()
-    beyond = ~np.isfinite(found)
-    if beyond.any() and np.isfinite(_wide(array)[beyond]).any():
-        raise ValueError(
-            f"'{weight.path}' holds weights beyond 65504, the largest number "
-            "of float16. Leave `values` at its default."
-        )
-    on = found != 0
-    if stored == "bfloat16":
-        found = (found.view("uint32") >> 16).astype("uint16")
-    indices = np.flatnonzero(on)
-    kept = _bytes(found[on])
-    encodings = {
-        "gaps": _encode_gaps(indices) + kept,
-        "bitmap": np.packbits(on).tobytes() + kept,
-        "dense": _bytes(found),
-    }
-    encoding = min(encodings, key=lambda name: len(encodings[name]))
-    entry = {
-        "path": weight.path,
-        "shape": [int(n) for n in weight.shape],
-        "dtype": dtype,
-        "stored": stored,
-        "nonzero": len(indices),
-        "encoding": encoding,
-    }
-    return entry, encodings[encoding]
-
-
-def _wide(array):
-    return np.asarray(array).astype("float64").ravel()
-
-
-def _bytes(values):
-    return values.astype(values.dtype.newbyteorder("<")).tobytes()
-
-
-def _encode_gaps(indices):
-    gaps = np.diff(indices, prepend=-1) - 1
-    ends = np.cumsum(gaps // 255 + 1) - 1
-    found = np.full(ends[-1] + 1 if len(ends) else 0, 255, "uint8")
-    found[ends] = gaps % 255
-    return found.tobytes()
-
-
-def _decode_gaps(data, n):
-    """The indices of n entries, and how many bytes they took."""
-    steps = np.frombuffer(data, "uint8")
-    ends = np.flatnonzero(steps != 255)[:n]
-    if len(ends) < n:
-        return None, 0
-    taken = int(ends[-1]) + 1 if n else 0
-    return np.cumsum(steps[:taken], dtype="int64")[ends] + np.arange(n), taken
-
-
 def _read(path):
     """Header and data of a file that is what it says."""
     content = path.read_bytes()
@@ -312,7 +246,7 @@ def _read(path):
         unpack = zlib.decompressobj()
         packed = body[_START.size : _START.size + length]
         header = json.loads(unpack.decompress(packed, _MOST_HEADER))
-        entries = [_checked(entry) for entry in header["weights"]]
+        entries = [checked_entry(entry) for entry in header["weights"]]
         config = header["config"]
         if not isinstance(config, (str, type(None))):
             raise TypeError("config")
@@ -326,22 +260,6 @@ def _read(path):
         raise _damaged(path, f"has no readable header ({error})") from None
     data = body[_START.size + length :]
     return {"config": config, "weights": entries}, data
-
-
-def _checked(entry) -> dict[str, Any]:
-    """A header's entry; raises ValueError unless it makes sense."""
-    shape, n = entry["shape"], entry["nonzero"]
-    numbers = [*shape, n]
-    if (
-        not all(type(x) is int and x >= 0 for x in numbers)
-        or n > math.prod(shape)
-        or entry["stored"] not in _DTYPES
-        or entry["encoding"] not in ("gaps", "bitmap", "dense")
-        or not isinstance(entry["path"], str)
-        or not isinstance(entry["dtype"], str)
-    ):
-        raise ValueError(f"entry {entry}")
-    return entry
 
 
 def _check_fits(path, weights, entries):
@@ -379,11 +297,11 @@ def _check_range(path, weight, array):
     dtype = keras.backend.standardize_dtype(weight.dtype)
     if str(array.dtype) == dtype:
         return
-    if dtype in _FLOATS:
+    if dtype in FLOATS:
         most = _LARGEST.get(dtype, math.inf)
         least = -most
         array = array[np.isfinite(array)]
-    elif dtype in _DTYPES:
+    elif dtype in DTYPES:
         least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     else:
         return
@@ -425,38 +343,6 @@ def _boundaries(config):
     if config.get("class_name") == "Discretization":
         return [config["config"]["bin_boundaries"]]
     return [b for value in config.values() for b in _boundaries(value)]
-
-
-def _decode(path, entry, data):
-    """A weight's array, and the data behind it."""
-    size, n = math.prod(entry["shape"]), entry["nonzero"]
-    is_bfloat16 = entry["stored"] == "bfloat16"
-    kind = np.dtype("uint16" if is_bfloat16 else entry["stored"])
-    dtype = kind.newbyteorder("<")
-    encoding = entry["encoding"]
-    where: Any = slice(None)
-    taken = 0
-    if encoding == "gaps":
-        # longer they cannot be, and what is behind them may be large
-        where, taken = _decode_gaps(data[: n + size // 255], n)
-        if where is None or (n and where[-1] >= size):
-            raise _damaged(path, f"has wrong gaps in '{entry['path']}'")
-    elif encoding == "bitmap":
-        taken = -(-size // 8)
-        bits = np.frombuffer(data[:taken], "uint8")
-        where = np.unpackbits(bits, count=size).astype(bool)
-        if np.count_nonzero(where) != n:
-            raise _damaged(path, f"has a wrong bitmap in '{entry['path']}'")
-    else:
-        n = size
-    end = taken + n * dtype.itemsize
-    if len(data) < end:
-        raise _damaged(path, f"ends within '{entry['path']}'")
-    array = np.zeros(size, dtype.newbyteorder("="))
-    array[where] = np.frombuffer(data[taken:end], dtype)
-    if is_bfloat16:
-        array = (array.astype("uint32") << 16).view("float32")
-    return array.reshape(entry["shape"]), data[end:]
 
 
 def _damaged(path, what):
