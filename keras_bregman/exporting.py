@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib.util
 import json
-import keyword
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
@@ -22,8 +19,14 @@ from keras_bregman._checks import PathLike, check, check_choice, check_path
 from keras_bregman._comparing import as_inputs, difference, random_inputs
 from keras_bregman._files import replacing
 from keras_bregman._graph import check_graph, structure
-from keras_bregman._keras import producer, sublayers
+from keras_bregman._keras import sublayers
 from keras_bregman._onnx import onnx_of
+from keras_bregman._signature import (
+    input_names,
+    output_names,
+    serving_function,
+    write_saved_model,
+)
 from keras_bregman._state import remembered, restored
 
 # the packages that write a format, and those that read it
@@ -106,12 +109,12 @@ def export(
         check("samples", "infinity", finite, "finite numbers, for int8")
     with _computing(model, format), replacing(target) as made:
         if format == "saved_model":
-            _saved_model(model, made)
+            write_saved_model(model, made)
         elif format == "litert":
             made.write_bytes(_litert(model, target, precision, samples))
         else:
             with _converting(target):
-                made.write_bytes(onnx_of(_served(model)))
+                made.write_bytes(onnx_of(serving_function(model)))
         found = _difference(model, made, format, samples)
         _check_same(model, target, precision, found)
     return found
@@ -212,84 +215,6 @@ def _suits(path, format):
     return suffix == SUFFIXES[format]
 
 
-def _served(model, batch=None):
-    """What a model computes, as a function of TensorFlow."""
-    import tensorflow as tf
-
-    names = _output_names(model)
-
-    def serve(*tensors):
-        given = keras.tree.pack_sequence_as(structure(model), tensors)
-        answers = model(given, training=False)
-        if not _is_deep(answers):
-            return answers
-        # which a signature cannot return
-        return dict(zip(names, keras.tree.flatten(answers), strict=True))
-
-    specs = [
-        tf.TensorSpec(
-            (tensor.shape[0] or batch, *tensor.shape[1:]), tensor.dtype, name
-        )
-        for tensor, name in zip(model.inputs, _names(model), strict=True)
-    ]
-    return tf.function(serve, input_signature=specs, autograph=False)
-
-
-def _is_deep(answers):
-    """Whether a list or a dictionary has others in it."""
-    parts = answers.values() if isinstance(answers, dict) else answers
-    nested = keras.tree.is_nested
-    return nested(answers) and any(map(nested, parts))
-
-
-def _saved_model(model, path, batch=None):
-    """As Keras' own export, which writes every weight twice."""
-    import tensorflow as tf
-
-    module = tf.Module()
-    module.serve = _served(model, batch)
-    variables = [*model.trainable_variables, *remembered(model)]
-    module.weights = [variable.value for variable in variables]
-    module.tables = [
-        layer for layer in sublayers(model) if hasattr(layer, "lookup_table")
-    ]
-    signatures = {"serving_default": module.serve}
-    try:
-        tf.saved_model.save(module, str(path), signatures)
-    except tf.errors.OpError as error:
-        raise OSError(errno.EIO, error.message) from error
-
-
-def _names(model):
-    """Those of the inputs, as a signature takes them: a function's parameters.
-
-    TensorFlow does not tell upper case from lower.
-    """
-    names: list[str] = []
-    for tensor in model.inputs:
-        name = producer(tensor).name
-        name = re.sub(r"\W", "_", name, flags=re.ASCII)
-        if not re.match("[A-Za-z]", name):
-            name = f"input_{name}"
-        if keyword.iskeyword(name) or name == "self":
-            name += "_"
-        while name.lower() in map(str.lower, names):
-            name += "_"
-        names.append(name)
-    return names
-
-
-def _output_names(model):
-    """Those of the outputs: keys of a dictionary, or numbers."""
-    outputs = None if isinstance(model, keras.Sequential) else model.output
-    if isinstance(outputs, dict):
-        found = keras.tree.flatten_with_path(outputs)
-        names = ["_".join(map(str, path)) for path, _ in found]
-        if len(set(names)) == len(names):
-            return names
-    return [f"output_{i}" for i in range(len(model.outputs))]
-
-
 @contextlib.contextmanager
 def _converting(path):
     """Says in words that a converter fails; each has errors of its own."""
@@ -322,7 +247,7 @@ def _litert(model, path, precision, samples):
         # LiteRT has no lists of tensors but of one shape
         layers = sublayers(model)
         recurs = any(isinstance(layer, keras.layers.RNN) for layer in layers)
-        _saved_model(model, saved, 1 if recurs else None)
+        write_saved_model(model, saved, 1 if recurs else None)
         for how in ways:
             converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
             converter.target_spec.supported_ops = [
@@ -341,7 +266,7 @@ def _litert(model, path, precision, samples):
 def _one_by_one(model, samples):
     """By name: a SavedModel has its inputs in the order of their names."""
     arrays = keras.tree.flatten(samples)
-    names = _names(model)
+    names = input_names(model)
     for i in range(len(arrays[0])):
         yield {
             name: array[i : i + 1]
@@ -354,7 +279,7 @@ def _difference(model, path, format, samples):
     arrays = keras.tree.flatten(samples)
     # LiteRT files have the batch size 1 unless told otherwise
     batch = model.inputs[0].shape[0] or (1 if format == "litert" else _BATCH)
-    names = [_names(model), _output_names(model)]
+    names = [input_names(model), output_names(model)]
     theirs = _by_runtime(format, path, names, batch, arrays)
     return difference(_answers(model, arrays, batch), theirs)
 

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 import keras_bregman as kb
-from keras_bregman import _runtimes, exporting
+from keras_bregman import _runtimes, _signature, exporting
 
 
 def network(density=0.02):
@@ -77,7 +77,7 @@ def test_tensorflow_serving_finds_its_signature(tmp_path):
 
     model = network()
     # what is there is replaced
-    exporting._saved_model(network(1.0), tmp_path / "served")
+    _signature.write_saved_model(network(1.0), tmp_path / "served")
     kb.export(model, tmp_path / "served")
     loaded = tf.saved_model.load(str(tmp_path / "served"))
     signature = loaded.signatures["serving_default"]
@@ -165,7 +165,7 @@ def test_words_are_looked_up_in_the_artifact(tmp_path):
     number = layers.StringLookup(vocabulary=["sparse", "dense"])(words)
     model = keras.Model(words, layers.Embedding(3, 2)(number))
     given = tf.constant([["dense"], ["other"]])
-    exporting._saved_model(model, tmp_path / "words")
+    _signature.write_saved_model(model, tmp_path / "words")
     served = tf.saved_model.load(str(tmp_path / "words"))
     np.testing.assert_array_equal(served.serve(given), model(given))
 
@@ -286,12 +286,10 @@ def test_several_inputs_and_outputs(tmp_path, format, name):
 def test_an_artifact_that_answers_otherwise_is_refused(tmp_path, monkeypatch):
     model = network()
 
-    saved_model = exporting._saved_model
-
     def write(model, *arguments):
-        saved_model(network(0.5), *arguments)
+        _signature.write_saved_model(network(0.5), *arguments)
 
-    monkeypatch.setattr(exporting, "_saved_model", write)
+    monkeypatch.setattr(exporting, "write_saved_model", write)
     with pytest.raises(RuntimeError, match="outputs differ by"):
         kb.export(model, tmp_path / "other")
 
@@ -359,7 +357,7 @@ def test_outputs_within_outputs(tmp_path, format, name):
     model = keras.Model(inputs, {"x": [a, b], "y": (b, {"z": a})})
     assert kb.export(model, tmp_path / name, format) < 1e-5
     names = ["x_0", "x_1", "y_0", "y_1_z"]
-    assert exporting._output_names(model) == names
+    assert _signature.output_names(model) == names
     if format == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")
         found = onnxruntime.InferenceSession(tmp_path / name).get_outputs()
