@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import importlib
 import itertools
 import json
 import math
-import os
 import pathlib
-import platform
-import shlex
-import subprocess
-import sys
 from typing import Any
 
 from experiments.errors import Trouble
@@ -134,32 +127,6 @@ def finite(number: float) -> float | None:
     return float(number) if math.isfinite(number) else None
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, hardware and command: what a figure has to be read with."""
-    import keras
-
-    import keras_bregman as kb
-
-    names = ("keras", keras.config.backend(), "numpy")
-    # as the package that is installed may have another name
-    modules = {name: importlib.import_module(name) for name in names}
-    return {
-        "commit": commit(),
-        "versions": {
-            "python": platform.python_version(),
-            "keras_bregman": kb.__version__,
-            **{name: m.__version__ for name, m in modules.items()},
-        },
-        "hardware": {
-            "machine": platform.machine(),
-            "processor": _processor(),
-            "cores": _cores(),
-            "devices": _devices(),
-        },
-        "command": shlex.join(["python", *sys.orig_argv[1:]]),
-    }
-
-
 def _dump(result) -> str:
     """JSON with one key a line but long lists of numbers on one."""
     parts = []
@@ -180,54 +147,3 @@ def _json(value) -> str:
 def _digest(result) -> str:
     text = json.dumps(result, sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@functools.cache
-def commit() -> str | None:
-    """The commit of the code, with a + if files differ from it.
-
-    As it was when a process first asked, which should be when it has loaded
-    the code: what is committed later it does not run.
-    """
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+"],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _devices() -> list[str]:
-    import keras
-
-    if keras.config.backend() == "jax":
-        import jax
-
-        return [d.device_kind for d in jax.devices()]
-    if keras.config.backend() != "torch":
-        return [str(d) for d in keras.distribution.list_devices()]
-    import torch
-
-    count = torch.cuda.device_count()
-    return [torch.cuda.get_device_name(i) for i in range(count)] or ["cpu"]
-
-
-def _processor() -> str:
-    try:
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor()

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from experiments import results
+from experiments import provenance, results
 from experiments.data import inputs_of, load
 from experiments.errors import Trouble
 from experiments.processes import (
@@ -87,7 +87,7 @@ def run(
             search, or a damaged one.
         Trouble: If a worker failed, or another process is at it.
     """
-    results.commit()
+    provenance.remember_commit()
     hypermodel = _hypermodel(search)
     if "KERASTUNER_TUNER_ID" in os.environ:
         _train(_resumed(search, hypermodel, out), search)
@@ -273,7 +273,7 @@ def _conclude(tuner, search, out):
             "search": dataclasses.asdict(search),
             "trials": points,
             "front": [point.trial_id for point in best],
-            **results.provenance(),
+            **provenance.of_process(),
         },
         out / "search.json",
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from subprocess import Popen
 from typing import Any
 
-from experiments import results
+from experiments import provenance, results
 from experiments.catalog import EXPERIMENTS
 from experiments.errors import Trouble
 from experiments.jobs import Job, plan
@@ -99,9 +99,9 @@ def run(times: int, seed: int, out: pathlib.Path) -> bool:
     Returns:
         Whether nothing was lost, repeated or changed.
     """
-    results.commit()
+    provenance.remember_commit()
     rows = soak(times, seed)
-    result = {"soak": rows, "seed": seed, **results.provenance()}
+    result = {"soak": rows, "seed": seed, **provenance.of_process()}
     print(describe(result))
     results.save(result, out)
     return not any(row["differences"] or row["disturbed"] for row in rows)

@@ -12,13 +12,13 @@ from typing import Any
 import keras
 
 import keras_bregman as kb
-from experiments import building, evaluation, footprint, probes
+from experiments import building, evaluation, footprint, probes, provenance
 from experiments.checkpoint import Checkpoint
 from experiments.data import Dataset
 from experiments.errors import Trouble
 from experiments.progress import duration
 from experiments.recipes import Recipe
-from experiments.results import finite, provenance
+from experiments.results import finite
 from experiments.stream import batches
 from keras_bregman.callbacks import PlateauDecay
 
@@ -63,7 +63,7 @@ def train(
         FloatingPointError: If the weights became NaN or infinite.
         OSError: If a checkpoint cannot be written; the former one stays.
     """
-    made_with = provenance()
+    made_with = provenance.of_process()
     try:
         model = building.model_of(recipe, dataset, seed)
         steering = building.callbacks_of(recipe, seed)

@@ -2,10 +2,7 @@
 
 import json
 import pathlib
-import shlex
-import sys
 
-import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -124,29 +121,6 @@ def test_a_full_disk_leaves_the_old_result(path, file_size_limit):
         results.save({"history": {"loss": [0.1] * 1000}}, path)
     assert results.read(path) == RESULT
     assert list(path.parent.iterdir()) == [path]
-
-
-def test_provenance(monkeypatch):
-    arguments = ["-m", "experiments", "run", "a", "--only", "b c"]
-    monkeypatch.setattr(sys, "orig_argv", ["/bin/python3", *arguments])
-    made = results.provenance()
-    assert json.loads(json.dumps(made)) == made
-    assert made["versions"]["keras"] == keras.__version__
-    assert keras.config.backend() in made["versions"]
-    assert made["hardware"]["cores"] >= 1
-    assert made["hardware"]["devices"]
-    assert shlex.split(made["command"]) == ["python", *arguments]
-    if (results.ROOT / ".git").exists():
-        assert len(made["commit"].rstrip("+")) >= 12
-
-
-def test_without_git_there_is_no_commit(monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    results.commit.cache_clear()
-    try:
-        assert results.provenance()["commit"] is None
-    finally:
-        results.commit.cache_clear()
 
 
 def test_every_run_has_a_file_of_its_own():

@@ -8,7 +8,7 @@ import pytest
 from tiny import TINY
 
 import keras_bregman as kb
-from experiments import models, results, training
+from experiments import models, provenance, results
 from experiments.checkpoint import Checkpoint
 from experiments.data import load
 from experiments.soak import outcome
@@ -57,11 +57,11 @@ class TestResuming:
     def test_what_each_session_was_made_with_is_told(
         self, digits, path, monkeypatch
     ):
-        made_with = results.provenance()
+        made_with = provenance.of_process()
         for commit in ("a", "b", "b", "c"):
             monkeypatch.setattr(
-                training,
-                "provenance",
+                provenance,
+                "of_process",
                 lambda commit=commit: {**made_with, "commit": commit},
             )
             if commit == "c":

@@ -6,7 +6,7 @@ import pathlib
 
 import keras
 
-from experiments import results
+from experiments import provenance, results
 from experiments.benchmarks import (
     fit,
     importing,
@@ -46,11 +46,11 @@ def run(
         "zeros": ("zeros", zeros.measure, describe_zeros),
         "import": ("imports", importing.measure, describe_imports),
     }[what]
-    results.commit()
+    provenance.remember_commit()
     result = {
         "backend": keras.config.backend(),
         key: measure(repeats, **({"names": (only,)} if only else {})),
-        **results.provenance(),
+        **provenance.of_process(),
     }
     print(describe([result]))
     if out:

@@ -28,7 +28,7 @@ import traceback
 import warnings
 from typing import Any
 
-from experiments import results
+from experiments import provenance, results
 from experiments.arguments import add_out
 from experiments.results import ROOT
 
@@ -174,7 +174,7 @@ def main() -> int:
     if options.case is not None:
         print(json.dumps(one(options.case, options.only, print), indent=1))
         return 0
-    results.commit()
+    provenance.remember_commit()
     found = watch(options.seed, options.only, options.minutes)
     broken = sum(finding["times"] for finding in found["findings"].values())
     print(
@@ -182,7 +182,7 @@ def main() -> int:
         f"broke the contract, in {len(found['findings'])} ways"
     )
     asked = {"minutes": options.minutes, "seed": options.seed}
-    results.save({**found, **asked, **results.provenance()}, options.out)
+    results.save({**found, **asked, **provenance.of_process()}, options.out)
     return 1 if found["findings"] else 0
 
 

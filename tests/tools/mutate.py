@@ -19,7 +19,7 @@ import resource
 import sys
 import time
 
-from experiments import results
+from experiments import provenance, results
 from experiments.arguments import add_out
 from experiments.results import ROOT
 
@@ -196,7 +196,7 @@ def main():
         todo = random.Random(options.seed).sample(todo, options.sample)
         print(f"{len(todo)} of them, chosen by seed {options.seed}")
 
-    results.commit()
+    provenance.remember_commit()
     import keras  # noqa: F401  once for all, before the processes are forked
 
     seconds = {}
@@ -217,7 +217,7 @@ def main():
         "left": left,
         "seed": options.seed,
     }
-    results.save({**result, **results.provenance()}, options.out)
+    results.save({**result, **provenance.of_process()}, options.out)
     return int(len(left) > len(todo) / 10)
 
 

@@ -19,7 +19,7 @@ import sys
 import time
 import xml.etree.ElementTree as ElementTree
 
-from experiments import results
+from experiments import provenance, results
 from experiments.arguments import add_out
 from experiments.results import ROOT
 
@@ -102,7 +102,7 @@ def main():
     add_out(parser, "suite")
     options = parser.parse_args()
 
-    results.commit()
+    provenance.remember_commit()
     BUILD.mkdir(parents=True, exist_ok=True)
     result = {"suite": []}
     coverage = []
@@ -124,7 +124,7 @@ def main():
         status, result["coverage"] = covered()
 
     os.environ["KERAS_BACKEND"] = options.backends[0]
-    results.save({**result, **results.provenance()}, options.out)
+    results.save({**result, **provenance.of_process()}, options.out)
     total = sum(row["seconds"] for row in result["suite"])
     print(f"{total / 60:.1f} minutes in all; {options.out}")
     return status
