@@ -284,12 +284,12 @@ def _run(options) -> int:
         jobs = plan(
             [EXPERIMENTS[name] for name in options.names],
             options.scale,
-            options.seeds,
-            options.only,
-            dict(options.set or ()),
-            options.out,
-            options.checkpoints,
-            options.networks,
+            seeds=options.seeds,
+            only=options.only,
+            changes=dict(options.set or ()),
+            out=options.out,
+            checkpoints=options.checkpoints,
+            networks=options.networks,
         )
     except ValueError as error:
         return _fail(error, 2)

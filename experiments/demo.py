@@ -40,7 +40,7 @@ _RUNS_DIGITS = (
 )
 
 
-def plan(data: str, epochs: int | None = None) -> list[Recipe]:
+def recipes_of(data: str, epochs: int | None = None) -> list[Recipe]:
     """The demo's recipes for a dataset: the same start, five optimizers."""
     digits = data == "digits"
     return [
@@ -84,9 +84,9 @@ def demo(
         f"{data}: {len(dataset.x_train):,} images to train on, "
         f"{len(dataset.x_val):,} to validate, {len(dataset.x_test):,} to test"
     )
-    recipes = plan(data, epochs)
     rows = [
-        Row("demo", data, recipe, tuple(seeds), {}, {}) for recipe in recipes
+        Row("demo", data, recipe, tuple(seeds), {}, {})
+        for recipe in recipes_of(data, epochs)
     ]
     best = None
     for seed in seeds:
@@ -99,7 +99,7 @@ def demo(
             score = max(result["history"]["val_accuracy"])
             if row.recipe.is_bregman and (best is None or score > best[0]):
                 best = score, model
-    print("\n" + comparison(rows))
+    print("\n" + describe(rows))
     results.write(out / "figure.png", draw(rows))
     print(f"\nFigure: {out / 'figure.png'}")
     assert best is not None
@@ -146,7 +146,7 @@ def save_best(model, dataset: Dataset, path: pathlib.Path) -> None:
     )
 
 
-def comparison(rows: list[Row]) -> str:
+def describe(rows: list[Row]) -> str:
     """The table of test accuracy and density, mean and spread over seeds."""
     return table(
         ("optimizer", "tau", "lambda", "test in %", "density in %", "time"),

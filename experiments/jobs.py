@@ -61,6 +61,7 @@ class Job:
 def plan(
     experiments: Iterable[Experiment],
     scale: str,
+    *,
     seeds: list[int] | None = None,
     only: list[str] | None = None,
     changes: dict[str, Any] | None = None,

@@ -230,12 +230,12 @@ def run_job(folder: pathlib.Path, **changes) -> Job:
     (job,) = plan(
         [_EXPERIMENT],
         "full",
-        [0],
-        [RECIPE.label],
-        {**SMALL, **changes},
-        folder,
-        folder / "kept",
-        folder / "networks",
+        seeds=[0],
+        only=[RECIPE.label],
+        changes={**SMALL, **changes},
+        out=folder,
+        checkpoints=folder / "kept",
+        networks=folder / "networks",
     )
     return job
 

@@ -83,16 +83,15 @@ def train(
         made_with=made_with,
     )
     saver.restore(model)
-    of = recipe.steering.get("of", "kernels")
-    x, y = recipe.training_data(dataset)
     if saver.epochs_done < recipe.epochs:
         callbacks = [
-            kb.callbacks.SparsityLogger(of=of),
+            kb.callbacks.SparsityLogger(of=_counted(recipe)),
             footprint.FlopsLogger(),
             *steering,
             saver,
             _Watch(recipe, seed, saver, deadline, progress),
         ]
+        x, y = recipe.training_data(dataset)
         model.fit(
             batches(
                 x,
@@ -116,41 +115,63 @@ def train(
     floats = footprint.floats(model)
     saver.restore_best(model)
     model = building.finished(recipe, model)
-    # once more, as a peer's last cut came behind the history's
-    validation = evaluation.evaluate(model, dataset.x_val, dataset.y_val)
-    test = evaluation.evaluate(model, dataset.x_test, dataset.y_test)
-    # on copies of their own, so that a resumed run has them too
-    probed: dict[str, Any] = {}
-    if recipe.probe_layers:
-        start = building.model_of(recipe, dataset, seed)
-        n = recipe.batch_size
-        probed["layers"] = probes.layers(start, x[:n], y[:n])
-    if recipe.probe_steps:
-        probed["steps"] = probes.steps(recipe, seed, dataset)
-    return model, {
+    return model, _result(recipe, seed, dataset, model, saver, floats)
+
+
+def _result(
+    recipe: Recipe,
+    seed: int,
+    dataset: Dataset,
+    model: keras.Model,
+    saver: Checkpoint,
+    floats: dict[str, int],
+) -> dict[str, Any]:
+    """What a result file says of a run and its finished network."""
+    return {
         "recipe": _plain(recipe),
         "seed": seed,
         "best_epoch": saver.best_epoch,
-        "validation": {
-            "loss": finite(validation["loss"]),
-            "accuracy": validation["accuracy"],
-        },
+        # once more, as a peer's last cut came behind the history's
+        "validation": _figures(model, dataset.x_val, dataset.y_val),
         "test": {
-            "loss": finite(test["loss"]),
-            "accuracy": test["accuracy"],
-            "density": kb.density(model, of=of),
+            **_figures(model, dataset.x_test, dataset.y_test),
+            "density": kb.density(model, of=_counted(recipe)),
         },
         "history": {
             name: [finite(value) for value in values]
             for name, values in saver.history.items()
         },
-        "probes": probed,
+        "probes": _probed(recipe, seed, dataset),
         "floats": floats,
         "seconds": round(saver.seconds, 1),
         "sessions": saver.sessions,
-        **made_with,
+        **saver.made_with,
         "earlier": saver.earlier,
     }
+
+
+def _figures(model, x, y):
+    """Loss and accuracy on a split."""
+    found = evaluation.evaluate(model, x, y)
+    return {"loss": finite(found["loss"]), "accuracy": found["accuracy"]}
+
+
+def _probed(recipe, seed, dataset):
+    """The probes, on copies of their own: a resumed run has them too."""
+    probed: dict[str, Any] = {}
+    if recipe.probe_layers:
+        start = building.model_of(recipe, dataset, seed)
+        x, y = recipe.training_data(dataset)
+        n = recipe.batch_size
+        probed["layers"] = probes.layers(start, x[:n], y[:n])
+    if recipe.probe_steps:
+        probed["steps"] = probes.steps(recipe, seed, dataset)
+    return probed
+
+
+def _counted(recipe):
+    """What the density of a run's network is of."""
+    return recipe.steering.get("of", "kernels")
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Saved(NamedTuple):
 
     @property
     def job(self) -> Job:
-        (job,) = plan([EXPERIMENTS[self.experiment]], "full", [0], [self.label])
+        experiments = [EXPERIMENTS[self.experiment]]
+        (job,) = plan(experiments, "full", seeds=[0], only=[self.label])
         return job
 
     @property

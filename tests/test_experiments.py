@@ -32,11 +32,11 @@ def _command(*arguments, **environment):
     )
 
 
-def test_all_runs_of_a_plan_start_from_the_same_weights():
+def test_all_runs_of_the_demo_start_from_the_same_weights():
     dataset = load("digits")
-    plan = demo.plan("digits")
-    assert len(plan) == 5
-    built = (building.model_of(r, dataset, 3) for r in plan)
+    recipes = demo.recipes_of("digits")
+    assert len(recipes) == 5
+    built = (building.model_of(r, dataset, 3) for r in recipes)
     start, *others = (model.get_weights() for model in built)
     for other in others:
         for a, b in zip(start, other, strict=True):
@@ -50,13 +50,13 @@ def test_the_demo_command(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     rows = []
-    for recipe in demo.plan("digits"):
+    for recipe in demo.recipes_of("digits"):
         file = tmp_path / f"{recipe.slug}-seed4.json"
         found = {4: results.read(file)}
         rows.append(Row("demo", "digits", recipe, (4,), found, {4: str(file)}))
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "the same predictions on 300 test images" in done.stdout
-    assert demo.comparison(rows) in done.stdout
+    assert demo.describe(rows) in done.stdout
     assert all(Recipe(**row.results[4]["recipe"]).epochs == 1 for row in rows)
 
 
@@ -140,7 +140,7 @@ def test_resnet18_has_eleven_million_weights():
     not os.environ.get("TFDS_DATA_DIR"), reason="TFDS_DATA_DIR is not set"
 )
 @pytest.mark.parametrize(
-    "recipe", demo.plan("mnist", epochs=3)[2::2], ids=lambda r: r.slug
+    "recipe", demo.recipes_of("mnist", epochs=3)[2::2], ids=lambda r: r.slug
 )
 def test_real_mnist(recipe, tmp_path):
     """Within a few points of what 40 epochs reach, at fewer weights still."""
