@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import keras
 from keras import ops
 
+from keras_bregman._paths import path_of
 from keras_bregman._scalars import to_floats
-from keras_bregman.kernels import path_of
 
 REMEDY = (
     "Check the data for NaN, lower `learning_rate` or set `global_clipnorm`"

@@ -6,9 +6,9 @@ import dataclasses
 
 import keras
 
+from keras_bregman._paths import names_of
 from keras_bregman.base_optimizer import ProximalOptimizer
 from keras_bregman.choice import Regularized
-from keras_bregman.kernels import names_of
 
 
 def inner_optimizers(optimizer) -> list:

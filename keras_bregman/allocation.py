@@ -14,7 +14,8 @@ from keras_bregman._checks import (
     check_expression,
     check_number,
 )
-from keras_bregman.kernels import Kernel, first_matching
+from keras_bregman._paths import first_matching
+from keras_bregman.kernels import Kernel
 
 DISTRIBUTIONS = ("uniform", "erdos-renyi")
 

@@ -19,10 +19,10 @@ from keras_bregman._checks import (
     check_number,
     shown,
 )
+from keras_bregman._paths import numbered, path_of
 from keras_bregman._scalars import to_float
 from keras_bregman._table import table
 from keras_bregman.choice import Choice, Regularized, Shrink
-from keras_bregman.kernels import numbered, path_of
 from keras_bregman.stepping import Exactly, SteppingOptimizer
 
 _INTERVALS = {

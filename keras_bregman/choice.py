@@ -13,14 +13,9 @@ from keras import ops
 
 from keras_bregman import regularizers
 from keras_bregman._checks import check_expression
+from keras_bregman._paths import first_matching, path_of
 from keras_bregman._warning import warn
-from keras_bregman.kernels import (
-    Layout,
-    first_matching,
-    is_kernel,
-    layout_of,
-    path_of,
-)
+from keras_bregman.kernels import Layout, is_kernel, layout_of
 from keras_bregman.regularizers import Regularizer
 
 # what Keras' layers have beside kernels that may have several axes

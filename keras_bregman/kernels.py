@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -18,14 +16,23 @@ import numpy as np
 
 from keras_bregman._checks import check_layer
 from keras_bregman._keras import own_weights, sublayers
+from keras_bregman._layers import DEPTHWISE_LAYERS, TRANSPOSED_LAYERS
+from keras_bregman._paths import names_of
+from keras_bregman._quantized import multiplied_by, refuse_packed
 
 _KERNEL = re.compile(r"(^|[/_])kernel(:\d+)?$")
 # always within a layer of attention
 _ATTENTION_INPUT = re.compile(r"/(query|key|value)/kernel$")
 _ATTENTION_OUTPUT = re.compile(r"/attention_output/kernel$")
 _DEPTHWISE = re.compile(r"depthwise|(^|[/_])dw(conv)?(\d|_|/|$)|dwconv")
-# modes of Keras' quantization
-_PACKED = ("int4", "gptq", "awq")
+# by which layers hold them
+_KERNEL_ATTRIBUTES = (
+    "kernel",
+    "_kernel",  # with LoRA `kernel` is a sum
+    "recurrent_kernel",
+    "depthwise_kernel",
+    "pointwise_kernel",
+)
 
 
 class Layout(NamedTuple):
@@ -95,50 +102,9 @@ class Kernel(NamedTuple):
         return keras.ops.convert_to_numpy(self.multiplied)
 
 
-def path_of(variable) -> str:
-    """The Keras path of a variable; a raw backend variable's name."""
-    return getattr(variable, "path", None) or variable.name
-
-
 def is_kernel(path: str) -> bool:
     """Whether the variable at `path` is the kernel of a Keras layer."""
     return bool(_KERNEL.search(path))
-
-
-def first_matching(
-    expressions: Iterable[str], paths: Iterable[str]
-) -> list[str | None]:
-    """For each path the first expression that `re.search` finds in it."""
-    expressions = list(expressions)
-    return [
-        next((e for e in expressions if re.search(e, path)), None)
-        for path in paths
-    ]
-
-
-def own_name(path: str) -> str:
-    """The end of a weight's path; one without a name is called "variable".
-
-    Keras numbers such weights by how many the process has made before.
-    """
-    name = path.rpartition("/")[2]
-    return "variable" if re.fullmatch(r"variable_\d+", name) else name
-
-
-def numbered(paths: Iterable[str]) -> list[str]:
-    """Paths with a number behind each that was there before, as "a/b#2"."""
-    seen: Counter[str] = Counter()
-    names = []
-    for path in paths:
-        seen[path] += 1
-        names.append(path if seen[path] == 1 else f"{path}#{seen[path]}")
-    return names
-
-
-def names_of(model) -> dict[int, str]:
-    """By `id`, the paths of a model's weights, numbered where they repeat."""
-    names = numbered(map(path_of, model.weights))
-    return dict(zip(map(id, model.weights), names, strict=True))
 
 
 def layout_of(shape, path: str = "", layer=None) -> Layout:
@@ -171,7 +137,7 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
     named = layer is None and rank > 2 and name.startswith("kernel")
     if (
         name == "depthwise_kernel"
-        or isinstance(layer, _DEPTHWISE_LAYERS)
+        or isinstance(layer, DEPTHWISE_LAYERS)
         or (named and _DEPTHWISE.search(scope))
     ):
         return Layout(shape, (rank - 2,), (rank - 2, rank - 1))
@@ -180,83 +146,9 @@ def layout_of(shape, path: str = "", layer=None) -> Layout:
     return Layout(shape, (rank - 2,), (rank - 1,))
 
 
-_KERNEL_ATTRIBUTES = (
-    "kernel",
-    "_kernel",  # with LoRA `kernel` is a sum
-    "recurrent_kernel",
-    "depthwise_kernel",
-    "pointwise_kernel",
-)
-ATTENTION = (
-    keras.layers.MultiHeadAttention,
-    keras.layers.GroupQueryAttention,
-)
-_DEPTHWISE_LAYERS = (
-    keras.layers.DepthwiseConv1D,
-    keras.layers.DepthwiseConv2D,
-)
-TRANSPOSED_LAYERS = (
-    keras.layers.Conv1DTranspose,
-    keras.layers.Conv2DTranspose,
-    keras.layers.Conv3DTranspose,
-)
-
-
 def einsum_axes(layer) -> list[str]:
     """The names of the input's, the kernel's and the output's axes."""
     return re.split(",|->", layer.equation.replace(" ", ""))
-
-
-def is_packed(layer) -> bool:
-    """Whether a layer is quantized so that entries of its kernel share bytes.
-
-    Its `kernel` then is not the variable, and 0 need not be stored as 0.
-    """
-    return getattr(layer, "quantization_mode", None) in _PACKED
-
-
-def multiplied_by(layer, kernel) -> Any:
-    """What a layer multiplies by, a variable or a tensor.
-
-    The kernel, but for a layer that makes another of it: with LoRA, whose
-    product is added, or in somebody's own property `kernel`.
-    """
-    is_made = getattr(layer, "_kernel", None) is kernel
-    # to what is quantized Keras adds after the multiplication
-    if is_made and not getattr(layer, "quantization_mode", None):
-        return layer.kernel
-    return kernel
-
-
-def is_reparameterized(layer) -> bool:
-    """Whether a layer or a part of it is quantized, or has LoRA."""
-    return any(
-        getattr(part, "quantization_mode", None)
-        or getattr(part, "lora_enabled", False)
-        for part in sublayers(layer)
-    )
-
-
-def is_told_by_config(layer) -> bool:
-    """Whether Keras makes the same weights of a layer's `get_config`.
-
-    Not in float8, where it has them in another order, and not of attention
-    whose parts were quantized or given LoRA.
-    """
-    if isinstance(layer, ATTENTION):
-        return not is_reparameterized(layer)
-    return getattr(layer, "quantization_mode", None) != "float8"
-
-
-def refuse_packed(layer) -> None:
-    """Raises ValueError for a layer whose zeros cannot be counted."""
-    if is_packed(layer):
-        raise ValueError(
-            f"The zeros of layer '{layer.name}' cannot be counted: it is "
-            f"quantized to {layer.quantization_mode!r}, where weights share "
-            "bytes. Count, draw or sparsify the model before it is quantized, "
-            "or quantize it to 'int8'."
-        )
 
 
 def kernels(model) -> list[Kernel]:

@@ -12,15 +12,9 @@ import numpy as np
 from keras_bregman._checks import check_flag
 from keras_bregman._graph import Call, check_graph, is_graph, layers_of
 from keras_bregman._keras import sublayers
-from keras_bregman.kernels import (
-    ATTENTION,
-    TRANSPOSED_LAYERS,
-    einsum_axes,
-    is_kernel,
-    is_packed,
-    multiplied_by,
-    refuse_packed,
-)
+from keras_bregman._layers import ATTENTION_LAYERS, TRANSPOSED_LAYERS
+from keras_bregman._quantized import is_packed, multiplied_by, refuse_packed
+from keras_bregman.kernels import einsum_axes, is_kernel
 
 
 def flops(model: keras.Model, *, zeros: bool = True) -> int:
@@ -100,7 +94,7 @@ def _multiplications(layer, inputs, output, zeros):
 
 def _positions(layer, weight, inputs, output):
     """How often a kernel is used in a call."""
-    if isinstance(layer, ATTENTION):
+    if isinstance(layer, ATTENTION_LAYERS):
         # positions of query, value and key
         read = {"value": 1, "key": 2}.get(weight.path.split("/")[-2], 0)
         return _product(inputs[read][1:-1])
@@ -133,7 +127,7 @@ def _einsum_positions(layer, shape):
 
 def _arguments(layer, call):
     """The tensors that a layer reads, attention's by their parts."""
-    if not isinstance(layer, ATTENTION):
+    if not isinstance(layer, ATTENTION_LAYERS):
         return call.inputs
     signature = inspect.signature(layer.call)
     given = signature.bind(*call.args, **call.kwargs).arguments

@@ -38,6 +38,8 @@ import numpy as np
 from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
 from keras_bregman._keras import ObjectSharingScope, sublayers
+from keras_bregman._paths import own_name
+from keras_bregman._quantized import is_told_by_config
 from keras_bregman._sparse_codec import (
     DTYPES,
     FLOATS,
@@ -45,7 +47,6 @@ from keras_bregman._sparse_codec import (
     decode,
     encode,
 )
-from keras_bregman.kernels import is_told_by_config, own_name
 
 MAGIC = b"KBSPARSE"
 _VERSION = 1

@@ -18,10 +18,10 @@ from keras_bregman._fusion import (
     step_jointly,
     vectors,
 )
+from keras_bregman._paths import path_of
 from keras_bregman._scalars import to_float
 from keras_bregman._warning import warn
 from keras_bregman.choice import Regularized, Shrink
-from keras_bregman.kernels import path_of
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 import keras_bregman as kb
-from keras_bregman.kernels import is_kernel, path_of
+from keras_bregman._paths import path_of
+from keras_bregman.kernels import is_kernel
 
 
 class MaskedKernel(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 
+from keras_bregman._quantized import is_reparameterized
 from keras_bregman.compaction import channelwise, joining, mixing
 from keras_bregman.compaction.channels import Classes
 from keras_bregman.compaction.elementwise import (
@@ -13,7 +14,6 @@ from keras_bregman.compaction.elementwise import (
     is_elementwise,
 )
 from keras_bregman.compaction.piece import Piece, is_layer, may_mix
-from keras_bregman.kernels import is_reparameterized
 
 
 def piece_of(layer, classes: Classes, is_shared: bool, is_tied: bool) -> Piece:

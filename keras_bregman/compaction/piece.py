@@ -21,14 +21,11 @@ from keras_bregman._keras import (
     seeds_of,
     sublayers,
 )
+from keras_bregman._layers import TRANSPOSED_LAYERS
+from keras_bregman._paths import numbered, own_name
+from keras_bregman._quantized import is_told_by_config
 from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
-from keras_bregman.kernels import (
-    TRANSPOSED_LAYERS,
-    is_told_by_config,
-    numbered,
-    own_name,
-)
 
 
 class TracedCall(NamedTuple):

@@ -25,6 +25,8 @@ from experiments.results import ROOT
 
 # the tests of each module, the likeliest to fail first
 TESTS = {
+    "_paths": ("kernels", "optimizers", "keras_features", "sparse_file"),
+    "_quantized": ("sparsity", "sparse_file"),
     "kernels": ("kernels", "optimizers"),
     "regularizers": ("golden", "regularizers", "optimizers", "checks"),
     "optimizers": ("golden", "optimizers", "healing", "checks"),
