@@ -137,6 +137,18 @@ def weights(model):
     return {w.path: array(w) for w in model.weights}
 
 
+def assert_weights(model, wanted):
+    """Exactly those, as `weights` gives them."""
+    for path, value in weights(model).items():
+        np.testing.assert_array_equal(value, wanted[path], err_msg=path)
+
+
+def assert_same_weights(model, other, rtol=0.0):
+    """One by one in their order, whatever their paths."""
+    for a, b in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_allclose(array(a), array(b), rtol=rtol, atol=rtol / 5)
+
+
 def state(optimizer, ending=""):
     """The optimizer's variables whose path ends so, by path."""
     found = {v.path: array(v) for v in optimizer.variables}
@@ -169,6 +181,18 @@ def start_soon(monkeypatch):
     """Processes take JAX where it is, which is imported soonest."""
     if importlib.util.find_spec("jax"):
         monkeypatch.setenv("KERAS_BACKEND", "jax")
+
+
+class Crash(keras.callbacks.Callback):
+    """Ends training before an epoch, counted from 0, as Ctrl-C does."""
+
+    def __init__(self, before):
+        super().__init__()
+        self.before = before
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.before:
+            raise KeyboardInterrupt
 
 
 @keras.saving.register_keras_serializable("keras_bregman tests")

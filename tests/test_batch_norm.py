@@ -90,6 +90,13 @@ def _means(model, x, size, batches):
     )
 
 
+def _assert_averages(model, x, size, batches):
+    norm = model.get_layer("norm")
+    mean, variance = _means(model, x, size, batches)
+    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
+    np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
+
+
 @pytest.mark.parametrize(("examples", "used"), ((12, 10), (3, 3)))
 def test_whole_batches_of_arrays(examples, used):
     model = _without_dropout()
@@ -117,11 +124,8 @@ def test_averages_are_those_of_the_last_weights(given, validates):
     callback = PreciseBatchNorm(given(x), batches=3, batch_size=5)
     held = {"validation_data": (x, y)} if validates else {}
     train(model, 2, (x, y), callbacks=[callback], **held)
-    norm = model.get_layer("norm")
-    mean, variance = _means(model, x, 5, 3)
-    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
-    np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
-    assert norm.momentum == 0.999
+    _assert_averages(model, x, 5, 3)
+    assert model.get_layer("norm").momentum == 0.999
 
 
 @pytest.mark.skipif(
@@ -155,10 +159,7 @@ def test_averages_are_those_of_averaged_weights():
     train(model, 3, (x, y), callbacks=[callback, Keep()])
     moved = array(model.get_layer("hidden").kernel) - last[0]
     assert np.abs(moved).max() > 1e-3
-    norm = model.get_layer("norm")
-    mean, variance = _means(model, x, 5, 3)
-    np.testing.assert_allclose(array(norm.moving_mean), mean, atol=1e-5)
-    np.testing.assert_allclose(array(norm.moving_variance), variance, 1e-4)
+    _assert_averages(model, x, 5, 3)
 
 
 def test_a_kernel_that_a_call_normalizes_is_put_back():

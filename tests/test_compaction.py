@@ -7,7 +7,7 @@ from functools import partial
 import keras
 import numpy as np
 import pytest
-from helpers import BACKEND, array, tied, weights
+from helpers import BACKEND, array, assert_weights, tied, weights
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import layers, ops
@@ -455,8 +455,7 @@ def test_any_graph_keeps_its_outputs_and_is_compact_at_once(graph):
     assert added or report.after.parameters <= report.before.parameters
     again = kb.compact(small)
     assert parameters(again) == parameters(small)
-    for path, value in weights(model).items():
-        np.testing.assert_array_equal(value, before[path])
+    assert_weights(model, before)
 
 
 @pytest.mark.once
@@ -822,8 +821,7 @@ def test_a_compact_model_may_differ_by_rounding(monkeypatch):
     before = weights(model)
     small = kb.compact(model)
     assert small.get_layer("first").units == 133
-    for path, value in weights(model).items():
-        np.testing.assert_array_equal(value, before[path])
+    assert_weights(model, before)
     x = np.random.default_rng(1).normal(size=(64, 40))
     given = model(x, training=False)
     rounding = module._of_rounding(model, x, given)

@@ -321,10 +321,7 @@ def test_an_artifact_that_its_runtime_cannot_use(tmp_path, monkeypatch):
 
 @pytest.mark.tensorflow
 @pytest.mark.usefixtures("asked_here")
-@pytest.mark.parametrize(
-    ("format", "name"),
-    [("saved_model", "model"), ("litert", "model.tflite"), ("onnx", "m.onnx")],
-)
+@FORMATS
 def test_samples_are_cast_and_outputs_may_have_no_batch(tmp_path, format, name):
     inputs = keras.Input((3,))
     x = layers.Dense(2)(inputs)

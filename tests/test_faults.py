@@ -9,7 +9,16 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from helpers import compiled, data, fed, mlp, param_once, train, weights
+from helpers import (
+    assert_weights,
+    compiled,
+    data,
+    fed,
+    mlp,
+    param_once,
+    train,
+    weights,
+)
 from test_sparse_file import rewritten
 
 import keras_bregman as kb
@@ -195,8 +204,7 @@ class TestUntrustedFiles:
         before = weights(model)
         with pytest.warns(UserWarning, match=f"{path} is not used"):
             Checkpoint(path, {}, None).restore(model)
-        for name, value in weights(model).items():
-            np.testing.assert_array_equal(value, before[name])
+        assert_weights(model, before)
 
 
 def _lambda(mark):

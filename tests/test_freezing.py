@@ -4,7 +4,7 @@ import warnings
 
 import keras
 import pytest
-from helpers import array, compiled, data, mlp, multi_optimizer, train
+from helpers import Crash, array, compiled, data, mlp, multi_optimizer, train
 
 import keras_bregman as kb
 
@@ -119,18 +119,13 @@ def test_a_step_that_is_compiled_for_itself_is_told_of(frozen):
 
 
 def test_a_target_takes_a_frozen_step_away():
-    class Crash(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == 3:
-                raise KeyboardInterrupt
-
     def target():
         return kb.callbacks.TargetDensity(0.5, ramp=0.2, freeze=0.5)
 
     model = compiled(kb.AdaBreg(0.03, 0.05))
     x, y = data()
     with pytest.raises(KeyboardInterrupt):
-        model.fit(x, y, 4, 4, verbose=0, callbacks=[target(), Crash()])
+        model.fit(x, y, 4, 4, verbose=0, callbacks=[target(), Crash(3)])
     model.optimizer.freeze_support(False)
     before = array(model.optimizer.regularized()[0].dual)
     off = ~_supports(model)[0]

@@ -6,6 +6,7 @@ import pytest
 from helpers import (
     array,
     assert_untouched,
+    assert_weights,
     compiled,
     data,
     every_optimizer,
@@ -80,8 +81,7 @@ def _early_stopping(model, folder):
     )
     history = train(model, 9, callbacks=[Remember(), stop])
     assert len(history.epoch) == 3
-    for path, value in weights(model).items():
-        np.testing.assert_array_equal(value, best[path])
+    assert_weights(model, best)
 
 
 def _set_lambda(lam):

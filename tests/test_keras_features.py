@@ -13,7 +13,9 @@ from helpers import (
     BACKEND,
     OPTIMIZERS,
     THREE,
+    Crash,
     array,
+    assert_same_weights,
     compiled,
     data,
     fed,
@@ -46,11 +48,6 @@ def _in_fresh_process(script, *arguments):
 
 def _variables(*values):
     return [keras.Variable(v, dtype="float32", name="kernel") for v in values]
-
-
-def _assert_same(ours, theirs, rtol=0.0):
-    for a, b in zip(ours.weights, theirs.weights, strict=True):
-        np.testing.assert_allclose(array(a), array(b), rtol=rtol, atol=rtol / 5)
 
 
 def _twins(first, second):
@@ -126,7 +123,7 @@ class TestGradients:
         )
         model.fit(**fed(*data(), 4), epochs=4, verbose=0)
         train(twin, 4)
-        _assert_same(model, twin, rtol=1e-5)
+        assert_same_weights(model, twin, rtol=1e-5)
         assert int(model.optimizer.iterations) == 4
 
     @pytest.mark.parametrize(
@@ -202,7 +199,7 @@ class TestPrecision:
         model, twin = _twins(scaled, make(0.05, 0.03))
         train(model, 4)
         train(twin, 4)
-        _assert_same(model, twin, rtol=1e-5)
+        assert_same_weights(model, twin, rtol=1e-5)
 
     @pytest.mark.parametrize("policy", ("mixed_float16", "mixed_bfloat16"))
     @pytest.mark.parametrize("name", ("linbreg", "adabreg"))
@@ -271,7 +268,7 @@ class TestComposition:
             each.layers[1].bias.trainable = False
             each.compile(each.optimizer, "mse")
             train(each, 4)
-        _assert_same(model, twin, rtol=1e-6)
+        assert_same_weights(model, twin, rtol=1e-6)
 
     def test_frozen_layers(self):
         model = mlp()
@@ -410,7 +407,7 @@ def test_a_loop_of_ones_own_equals_fit(make, loop):
     for _ in range(4):
         step()
     train(twin, 4)
-    _assert_same(model, twin, rtol=1e-5)
+    assert_same_weights(model, twin, rtol=1e-5)
 
 
 RESUME = """
@@ -544,27 +541,21 @@ class TestResuming:
         model.save(tmp_path / "a.h5")
         again = keras.models.load_model(tmp_path / "a.h5")
         assert again.optimizer.get_config() == optimizer.get_config()
-        for a, b in zip(model.get_weights(), again.get_weights(), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert_same_weights(model, again)
 
     @three_optimizers
     def test_after_a_crash(self, make, tmp_path):
-        class Crash(keras.callbacks.Callback):
-            def on_epoch_begin(self, epoch, logs=None):
-                if epoch == 3:
-                    raise KeyboardInterrupt
-
         model, twin = _twins(make(0.05, 0.03), make(0.05, 0.03))
         first = model.get_weights()
         train(twin, 6)
         backup = keras.callbacks.BackupAndRestore(tmp_path)
         with pytest.raises(KeyboardInterrupt):
-            train(model, 6, callbacks=[backup, Crash()])
+            train(model, 6, callbacks=[backup, Crash(3)])
         again = compiled(make(0.05, 0.03))
         again.set_weights(first)
         history = train(again, 6, callbacks=[backup])
         assert history.epoch == [3, 4, 5]
-        _assert_same(again, twin)
+        assert_same_weights(again, twin)
 
     @three_optimizers
     def test_weights_files_hold_the_state(self, make, tmp_path):
@@ -576,7 +567,7 @@ class TestResuming:
         other.load_weights(tmp_path / "a.weights.h5")
         for each in (model, other):
             train(each, 4)
-        _assert_same(other, model)
+        assert_same_weights(other, model)
 
     @pytest.mark.tensorflow
     @three_optimizers
@@ -593,7 +584,7 @@ class TestResuming:
         ).assert_existing_objects_matched()
         for each in (model, other):
             train(each, 4)
-        _assert_same(other, model)
+        assert_same_weights(other, model)
 
 
 MIRRORED = """

@@ -9,7 +9,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import array, compiled, data, fed, mlp, train
+from helpers import Crash, array, compiled, data, fed, mlp, train
 from keras import layers
 
 import keras_bregman as kb
@@ -326,11 +326,6 @@ def test_what_was_not_mended_is_told_again():
 
 @pytest.mark.parametrize("killed_at", (2, 3))
 def test_flips_go_on_where_a_backup_was_made(tmp_path, killed_at):
-    class Kill(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == killed_at:
-                raise KeyboardInterrupt
-
     def run(*callbacks):
         model = _started(kb.AdaBreg(0.03, 0.05), 0.1, method="balanced")
         callbacks = [SparsityLogger(per_layer=True), *callbacks]
@@ -342,7 +337,7 @@ def test_flips_go_on_where_a_backup_was_made(tmp_path, killed_at):
     whole = run()["flips"]
     assert len(set(whole)) > 3
     with pytest.raises(KeyboardInterrupt):
-        run(backup(), Kill())
+        run(backup(), Crash(killed_at))
     assert run(backup())["flips"] == pytest.approx(whole[killed_at:])
 
 
@@ -409,20 +404,22 @@ class TestLiveView:
         def isatty(self):
             return True
 
+    def watched(self, out, epochs):
+        """A model whose training `out` has shown."""
+        model = _started(kb.LinBreg(0.05, 0.05))
+        train(model, epochs, callbacks=[LiveView(file=out)])
+        return model
+
     def test_what_does_not_fit_is_cut_or_left_out(self, monkeypatch):
         monkeypatch.setenv("COLUMNS", "40")
         out = self.Terminal()
-        train(
-            _started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(file=out)]
-        )
+        self.watched(out, 1)
         lines = out.getvalue().splitlines()
         assert len(lines) == 3
         assert max(map(len, lines)) == 39
         monkeypatch.setenv("LINES", "3")
         out = self.Terminal()
-        train(
-            _started(kb.LinBreg(0.05, 0.05)), 2, callbacks=[LiveView(file=out)]
-        )
+        self.watched(out, 2)
         assert len(out.getvalue().splitlines()) == 2
         assert "\x1b" not in out.getvalue()
 
@@ -440,9 +437,7 @@ class TestLiveView:
         raw = io.BytesIO()
         out = io.TextIOWrapper(raw, encoding="ascii")
         out.isatty = lambda: True  # type: ignore[method-assign]
-        train(
-            _started(kb.LinBreg(0.05, 0.05)), 1, callbacks=[LiveView(file=out)]
-        )
+        self.watched(out, 1)
         assert b"#..." in raw.getvalue()
 
     def test_nan_is_left_to_others(self):
@@ -464,9 +459,7 @@ class TestLiveView:
 
     def test_a_line_an_epoch_where_nothing_can_be_redrawn(self):
         out = io.StringIO()
-        train(
-            _started(kb.LinBreg(0.05, 0.05)), 3, callbacks=[LiveView(file=out)]
-        )
+        self.watched(out, 3)
         lines = out.getvalue().splitlines()
         assert [line.split("  ")[0] for line in lines] == [
             f"epoch {i}/3" for i in (1, 2, 3)
@@ -475,8 +468,7 @@ class TestLiveView:
 
     def test_each_epoch_replaces_the_last_on_a_terminal(self):
         out = self.Terminal()
-        model = _started(kb.LinBreg(0.05, 0.05))
-        train(model, 2, callbacks=[LiveView(file=out)])
+        model = self.watched(out, 2)
         first, second = out.getvalue().split("\x1b[3F\x1b[J")
         assert len(first.splitlines()) == len(second.splitlines()) == 3
         shares = {c.name: f"{c.density:.2%}" for c in kb.sparsity.count(model)}

@@ -343,17 +343,7 @@ def test_prox_gives_back_weights_from_any_dual(kind, data, delta):
     dual = theta / delta + draw.problem.project(theta, v)
     again = delta * draw.problem.prox(dual)
     np.testing.assert_allclose(again, theta, rtol=0, atol=TOLERANCE)
-
-
-@every_kind
-@checked
-@given(data=st.data(), delta=steps)
-def test_zeros_stay_exact_under_any_dual(kind, data, delta):
-    draw = Draw(data, kind)
-    theta, v = draw.weights(), draw.point()
-    dual = theta / delta + draw.problem.project(theta, v)
-    again = delta * draw.problem.prox(dual)
-    np.testing.assert_array_equal(again[theta == 0], 0)
+    np.testing.assert_array_equal(again[theta == 0], 0)  # exactly
 
 
 @every_kind

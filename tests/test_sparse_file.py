@@ -12,7 +12,7 @@ import zlib
 import keras
 import numpy as np
 import pytest
-from helpers import array, tied, weights
+from helpers import array, assert_same_weights, assert_weights, tied, weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
@@ -46,8 +46,7 @@ def test_what_is_loaded_is_equal(tmp_path, density, given_model):
     fresh = network(1.0, "other") if given_model else None
     loaded = kb.load_sparse(tmp_path / "w.kbs", fresh)
     assert given_model == (loaded is fresh)
-    for old, new in zip(model.weights, loaded.weights, strict=True):
-        np.testing.assert_array_equal(array(new), array(old))
+    assert_same_weights(loaded, model)
 
 
 @keras.saving.register_keras_serializable()
@@ -65,8 +64,7 @@ def test_weights_without_a_name_are_told_by_their_place(tmp_path):
     kb.save_sparse(model, tmp_path / "w.kbs")
     for given_model in (None, keras.models.clone_model(model)):
         loaded = kb.load_sparse(tmp_path / "w.kbs", given_model)
-        for old, new in zip(model.weights, loaded.weights, strict=True):
-            np.testing.assert_array_equal(array(new), array(old))
+        assert_same_weights(loaded, model)
 
 
 def test_the_size_follows_the_density(tmp_path):
@@ -141,8 +139,7 @@ def assert_refused(model, path, content, match):
     with pytest.raises(ValueError, match=match) as caught:
         kb.load_sparse(path, model)
     assert str(path) in str(caught.value)
-    for name, value in weights(model).items():
-        np.testing.assert_array_equal(value, before[name])
+    assert_weights(model, before)
 
 
 def read_by_the_book(path):
@@ -407,8 +404,7 @@ def test_every_precision_comes_back(tmp_path, dtype, float64):
     before = weights(model)
     layer.kernel.assign(np.zeros((30, 20)))
     kb.load_sparse(tmp_path / "w.kbs", model)
-    for name, value in weights(model).items():
-        np.testing.assert_array_equal(value, before[name])
+    assert_weights(model, before)
 
 
 def test_bfloat16_takes_no_more_than_it_has(tmp_path):
@@ -479,8 +475,7 @@ def test_what_its_config_does_not_tell_is_loaded_into_its_like(tmp_path, made):
     with pytest.raises(ValueError, match="holds weights only"):
         kb.load_sparse(tmp_path / "w.kbs")
     kb.load_sparse(tmp_path / "w.kbs", other)
-    for a, b in zip(model.weights, other.weights, strict=True):
-        np.testing.assert_array_equal(array(a), array(b))
+    assert_same_weights(other, model)
 
 
 def test_weights_alone_where_the_layers_cannot_be_described(tmp_path):

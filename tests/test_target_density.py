@@ -8,7 +8,16 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from helpers import array, compiled, fed, multi_optimizer, param_once, train
+from helpers import (
+    Crash,
+    array,
+    assert_same_weights,
+    compiled,
+    fed,
+    multi_optimizer,
+    param_once,
+    train,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,7 +145,7 @@ def test_nothing_grows_while_all_are_wanted(make):
 
 
 def test_a_gpu_finds_the_strength_that_a_cpu_finds(monkeypatch):
-    weights = []
+    models = []
     for on_cpu in (True, False):
         monkeypatch.setattr(
             _strengths, "_is_on_cpu", lambda tensor, answer=on_cpu: answer
@@ -144,9 +153,8 @@ def test_a_gpu_finds_the_strength_that_a_cpu_finds(monkeypatch):
         keras.utils.set_random_seed(0)
         model = perceptron(kb.AdaBreg(0.003, 1.0), start=0.05)
         fit(model, [TargetDensity(0.05)], epochs=4)
-        weights.append(model.get_weights())
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_array_equal(one, other)
+        models.append(model)
+    assert_same_weights(*models)
 
 
 @pytest.mark.parametrize("distribution", ("global", "uniform"))
@@ -431,15 +439,10 @@ class TestTheFrozenSupport:
 
     @pytest.mark.once
     def test_is_released_by_a_new_fit_after_one_that_was_broken_off(self):
-        class Crash(keras.callbacks.Callback):
-            def on_epoch_begin(self, epoch, logs=None):
-                if epoch == 2:
-                    raise KeyboardInterrupt
-
         model = perceptron(kb.AdaBreg(0.003, 1.0))
         first = TargetDensity(0.1, ramp=0.2, freeze=0.5)
         with pytest.raises(KeyboardInterrupt):
-            fit(model, [first, Crash()], epochs=3)
+            fit(model, [first, Crash(2)], epochs=3)
         assert model.optimizer.support_is_frozen
         fit(model, [TargetDensity(0.3, ramp=0.2, freeze=0.5)], epochs=2)
         assert kb.density(model) == pytest.approx(0.3, rel=0.02)
@@ -810,11 +813,6 @@ def test_feedback_finds_its_way_from_a_strength_of_0():
 def test_goes_on_after_a_crash(method, crash_at, tmp_path):
     """Once on the ramp, and once on the frozen support."""
 
-    class Crash(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            if epoch == crash_at:
-                raise KeyboardInterrupt
-
     def run(*others):
         model = perceptron(kb.AdaBreg(0.003, 1.0))
         target = TargetDensity(0.1, method=method, every=7)
@@ -823,13 +821,12 @@ def test_goes_on_after_a_crash(method, crash_at, tmp_path):
     twin, go = run()
     go()
     backup = keras.callbacks.BackupAndRestore(tmp_path)
-    _, go = run(backup, Crash())
+    _, go = run(backup, Crash(crash_at))
     with pytest.raises(KeyboardInterrupt):
         go()
     model, go = run(backup)
     assert go().epoch == list(range(crash_at, 6))
-    for a, b in zip(model.get_weights(), twin.get_weights(), strict=True):
-        np.testing.assert_array_equal(a, b)
+    assert_same_weights(model, twin)
 
 
 def test_goes_on_after_a_crash_in_the_first_epoch(tmp_path):
@@ -1004,8 +1001,7 @@ def test_groups_that_do_not_divide_the_density(tmp_path):
         fit(resumed, [target, Look()], epochs=10, initial_epoch=7)
     assert abs(kb.density(whole) - 0.3) > 0.02 * 0.3
     assert frozen == [True] * 3
-    for one, other in zip(whole.weights, resumed.weights, strict=True):
-        np.testing.assert_array_equal(array(one), array(other))
+    assert_same_weights(whole, resumed)
 
 
 class TestOfWhatIsRegularized:
@@ -1131,10 +1127,7 @@ class TestOfWhatIsRegularized:
 
         whole = run(6)
         resumed = run(4, tmp_path / "at-2.keras")
-        for a, b in zip(
-            whole.get_weights(), resumed.get_weights(), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+        assert_same_weights(whole, resumed)
         assert abs(kb.density(whole, of="regularized") - 0.3) < 16 / 900
         words = array(whole.get_layer("words").embeddings)
         assert (words == 0).all(axis=1).sum() > 0

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from helpers import assert_same_weights
 from tiny import TINY
 
 import keras_bregman as kb
@@ -45,10 +46,7 @@ class TestResuming:
         resumed, result = train(TINY, 0, digits, path)
         assert outcome(result) == outcome(expected)
         assert result["sessions"] == TINY.epochs
-        for a, b in zip(
-            resumed.get_weights(), model.get_weights(), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
+        assert_same_weights(resumed, model)
         # killed before the result was saved, it is not trained again
         monkeypatch.setattr(keras.Model, "fit", None)
         _, result = train(TINY, 0, digits, path)

@@ -12,8 +12,7 @@ import pathlib
 import keras
 import numpy as np
 import pytest
-from helpers import array
-from keras import layers
+from helpers import array, assert_same_weights, mlp
 
 import keras_bregman as kb
 
@@ -59,22 +58,14 @@ def test_a_model_goes_on_with_its_optimizer(name):
 def test_sparse_weights_are_read():
     model = kb.load_sparse(FOLDER / "adabreg.kbs")
     before = keras.models.load_model(FOLDER / "adabreg.keras")
-    for one, other in zip(model.weights, before.weights, strict=True):
-        np.testing.assert_array_equal(array(one), array(other))
+    assert_same_weights(model, before)
     assert kb.density(model) < 1
 
 
 def write():
     FOLDER.mkdir(exist_ok=True)
     for name, make in OPTIMIZERS.items():
-        model = keras.Sequential(
-            [
-                keras.Input((6,)),
-                layers.Dense(8, "tanh", name="hidden"),
-                layers.Dense(2, name="out"),
-            ],
-            name="net",
-        )
+        model = mlp()
         kb.sparsify(model, 0.3, seed=0)
         model.compile(make(), "mse")
         go_on(model, 3)
