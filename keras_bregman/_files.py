@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
 import shutil
@@ -34,7 +35,11 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """
     path = path.resolve()  # what a link points to is replaced, not the link
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            why = os.strerror(errno.ENOTDIR)
+            raise NotADirectoryError(errno.ENOTDIR, why) from error
         # by its name it can be told what a killed process has left
         prefix = f"{path.name[:50]}.part-"
         with tempfile.TemporaryDirectory("", prefix, path.parent) as folder:

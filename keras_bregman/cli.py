@@ -9,7 +9,8 @@ import pathlib
 import subprocess
 import sys
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -112,7 +113,7 @@ def _add_samples(command, purpose):
         type=pathlib.Path,
         metavar="FILE",
         help=f"a .npy file with a batch of inputs, {purpose}; a .npz file for "
-        "a model with several, by their names or in order",
+        "a model with several, by their names, or without any in order",
     )
 
 
@@ -124,25 +125,28 @@ def _samples(options, model):
         found = np.load(options.samples, allow_pickle=False)
         if not isinstance(found, np.lib.npyio.NpzFile):
             return found
-        arrays = dict(found)
-    except (EOFError, ValueError, zipfile.BadZipFile) as error:
+        with found:
+            arrays = dict(found)
+    except (EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
             f"'{options.samples}' cannot be read as arrays: {error}. Write it "
             "by `numpy.save` or `numpy.savez`."
         ) from error
     if not is_graph(model):
         return arrays
+    nested = structure(model)
     names = [tensor.name for tensor in model.inputs]
-    if sorted(names) != sorted(arrays):
-        if len(names) != len(arrays):
-            raise ValueError(
-                f"'{options.samples}' holds {len(arrays)} arrays, and the "
-                f"model has the inputs {names}. Write one for each by "
-                "`numpy.savez`."
-            )
-        names = list(arrays)
-    values = [arrays[name] for name in names]
-    return keras.tree.pack_sequence_as(structure(model), values)
+    keys = sorted(nested) if isinstance(nested, Mapping) else names
+    in_order = [f"arr_{i}" for i in range(len(names))]  # as `savez` calls them
+    for order in (keys, names, in_order):
+        if sorted(order) == sorted(arrays):
+            values = [arrays[name] for name in order]
+            return keras.tree.pack_sequence_as(nested, values)
+    raise ValueError(
+        f"'{options.samples}' holds the arrays {sorted(arrays)}, and the model "
+        f"has the inputs {keys}. Write one for each by `numpy.savez`, with "
+        "these names or without any."
+    )
 
 
 def _inspect(options):
@@ -198,7 +202,7 @@ def _compact(options):
         multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
-    if options.out.suffix.lower() == ".keras":
+    if options.out.suffix == ".keras":
         with replacing(options.out) as made:
             small.save(made)
     else:

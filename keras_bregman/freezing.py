@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import keras
 
@@ -47,7 +47,12 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
     check("model", model, bool(optimizers), bound)
     for each in optimizers:
         each.freeze_support(frozen)
-        each.forget_steps()
+    _make_step_anew(model, optimizers)
+
+
+def _make_step_anew(model, optimizers):
+    for optimizer in optimizers:
+        optimizer.forget_steps()
     model.make_train_function(force=True)
 
 
@@ -58,7 +63,7 @@ def _where_it_trains(model):
 
 
 def freeze_in(
-    model: keras.Model, optimizers: Iterable[ProximalOptimizer], frozen: bool
+    model: keras.Model, optimizers: Sequence[ProximalOptimizer], frozen: bool
 ) -> None:
     """The same in some of a model's optimizers, where it is not so."""
     changed = False
@@ -67,4 +72,4 @@ def freeze_in(
         changed |= not optimizer.is_compiled_for(frozen)
         optimizer.freeze_support(frozen)
     if changed:  # another step is compiled
-        model.make_train_function(force=True)
+        _make_step_anew(model, optimizers)

@@ -228,7 +228,7 @@ class GroupLasso(Regularizer):
     n_g is the number of weights in group g. P is the ball of radius
     lam sqrt(n_g) in every group.
 
-    In a Bregman optimizer lambda also slows what turns a group: a step across
+    In a Bregman optimizer lambda also slows changes of direction: a step across
     x_g moves it by |x_g| / (|x_g| + delta lam sqrt(n_g)) of what it would
     without. Choose lambda small beside the weights' root mean square (1e-3
     with `callbacks.TargetDensity`, which raises it as needed). Leave the last

@@ -57,11 +57,11 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._frozen = False
-        # whether it was frozen in what was run or traced, and at last, and
-        # whether what was forgotten of that was otherwise than now
+        # whether it was frozen in what was run or traced, and at last; and in
+        # steps that were made anew, but for what is compiled within them
         self._traced: set[bool] = set()
         self._frozen_in_step: bool | None = None
-        self._is_awaited = False
+        self._forgotten: set[bool] = set()
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
@@ -216,7 +216,6 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
     def apply(self, grads, trainable_variables=None):
         self._frozen_in_step = self._frozen
         self._traced.add(self._frozen)
-        self._is_awaited = False
         grads = [densify(g) for g in grads]
         if not self._frozen:
             super().apply(grads, trainable_variables)
@@ -351,9 +350,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Of a function that is compiled for both, by `support_is_frozen` as an
         argument, none are.
         """
-        if not self._traced and not self._is_awaited:
-            return False
-        return self._frozen not in self._traced and self._has_gone_on()
+        return self._is_unknown(self._traced | self._forgotten)
 
     def is_compiled_for(self, frozen: bool) -> bool:
         """Whether the step that was compiled last, if any, is of that state."""
@@ -364,9 +361,15 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
 
         But for a function that somebody has compiled within them.
         """
-        self._is_awaited |= (not self._frozen) in self._traced
+        self._forgotten |= self._traced
         self._traced.clear()
         self._frozen_in_step = None
+
+    def _is_unknown(self, states):
+        """Whether steps go on, and none was compiled for the present state."""
+        return (
+            bool(states) and self._frozen not in states and self._has_gone_on()
+        )
 
     def _has_gone_on(self):
         """Whether a step was made since `freeze_support`."""
@@ -410,11 +413,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             return
         check_finite(var_list)
         # `fit` has one step, the last
-        is_stale = self._is_awaited or not self.is_compiled_for(self._frozen)
-        if not is_stale or not self._has_gone_on():
-            return
         call = f"freeze_support({self._frozen})"
-        if self._is_awaited:
+        if self._forgotten and self.step_is_stale:
             warn(
                 f"`{call}` was called when a function that applies gradients "
                 "was compiled, and this training has gone on without it. Leave "
@@ -422,7 +422,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
                 "step, or give the function `optimizer.support_is_frozen` as "
                 "an argument, by which it is compiled anew."
             )
-        else:
+        elif not self.is_compiled_for(self._frozen) and self._has_gone_on():
             warn(
                 f"`optimizer.{call}` was called when the step was compiled, "
                 "and this training has gone on without it. Call "

@@ -344,6 +344,22 @@ def test_a_function_that_is_compiled_around_the_layers():
     np.testing.assert_allclose(*means, rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_that_is_never_built_hides_nothing():
+    class Unused(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.out, self.unused = layers.Dense(2), layers.Dense(3)
+
+        def call(self, x):
+            return self.out(x)
+
+    x, y = data()
+    model = Unused()
+    model.compile(kb.LinBreg(0.3, 0.05), "mse")
+    with pytest.raises(ValueError, match="has no batch normalization"):
+        model.fit(x, y, verbose=0, callbacks=[PreciseBatchNorm(x)])
+
+
 def test_layers_that_the_first_step_builds():
     x, y = data()
     model = Called()

@@ -110,6 +110,10 @@ def test_a_step_that_is_compiled_for_itself_is_told_of(frozen):
     kb.freeze_support(model, frozen)
     with pytest.warns(UserWarning, match="when a function that applies"):
         train(model, 1)
+    with warnings.catch_warnings():  # the other way it is what was compiled
+        warnings.simplefilter("error", UserWarning)
+        kb.freeze_support(model, not frozen)
+        train(model, 1)
     plain = begun(mlp())
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -139,6 +143,45 @@ def test_a_target_takes_a_frozen_step_away():
     model.fit(x, y, 4, 4, verbose=0, callbacks=[target(), Moves()])
     assert off.any()
     assert moved[0]
+
+
+@pytest.mark.once
+@pytest.mark.skipif(keras.config.backend() == "torch", reason="never stale")
+def test_a_step_that_is_told_the_state_is_never_stale():
+    step = keras.Sequential.train_step
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def told(model, frozen, *arguments):
+            return step(model, *arguments)
+
+    else:
+        import jax
+
+        def told(model, frozen, *arguments):
+            return step(model, *arguments)
+
+        told = jax.jit(told, static_argnums=(0, 1))
+
+    class Model(keras.Sequential):
+        __hash__ = object.__hash__
+
+        def train_step(self, *arguments):
+            return told(self, self.optimizer.support_is_frozen, *arguments)
+
+    model = Model([keras.Input((6,)), *mlp().layers])
+    model.compile(kb.AdaBreg(0.03, 0.05), "mse")
+    kb.sparsify(model, 0.3, seed=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        for frozen in (False, True, False, True):
+            kb.freeze_support(model, frozen)
+            before = _supports(model)
+            train(model, 10)
+            pairs = zip(before, _supports(model), strict=True)
+            assert all((a == b).all() for a, b in pairs) == frozen
+            assert not model.optimizer.step_is_stale
 
 
 @pytest.mark.once

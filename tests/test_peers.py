@@ -414,7 +414,7 @@ def test_a_run_has_the_density_and_survives_a_kill(method, tmp_path):
 
     path = tmp_path / "run.npz"
     with pytest.raises(KeyboardInterrupt):
-        training.train(recipe(method), 0, dataset, path, report=interrupt)
+        training.train(recipe(method), 0, dataset, path, progress=interrupt)
     _, resumed = training.train(recipe(method), 0, dataset, path)
     assert resumed["sessions"] == 2
     assert outcome(resumed) == outcome(whole)

@@ -18,6 +18,7 @@ from experiments.reporting import (
     architecture,
     autopsy,
     claims,
+    criteria,
     curves,
     document,
     figures,
@@ -288,6 +289,28 @@ def test_who_is_first_at_a_density(tmp_path):
     assert ranking.by_density(mlp) is None
 
 
+def test_a_difference_is_held_against_the_seeds_of_either(tmp_path):
+    def row(label, *accuracies):
+        for seed, accuracy in enumerate(accuracies):
+            put(
+                tmp_path,
+                "seeds-lenet",
+                only=(label,),
+                seeds=(seed,),
+                accuracy=accuracy,
+            )
+        return Archive(tmp_path).row("seeds-lenet", label, "full")
+
+    def sign(other):
+        return criteria.beyond_chance(one, other, "test_accuracy")
+
+    one = row("AdaBreg at 5 %", *(0.90 + 0.001 * i for i in range(10)))
+    # t of 10 degrees of freedom is 2.20 and 2.24, and the bound 2.228
+    assert sign(row("LinBreg at 5 %", 0.9087, 0.9100)) == 0
+    assert sign(row("Pruning at 5 %", 0.9089, 0.9101)) == -1
+    assert sign(row("Lasso at 5 %", 0.99)) is None
+
+
 def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     tmp_path,
 ):
@@ -534,7 +557,7 @@ def test_a_full_disk_is_said_and_leaves_the_former_report(
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(results.os, "replace", full)
+    monkeypatch.setattr("os.replace", full)
     assert main(command) == 1
     error = capsys.readouterr().err
     assert "report.md" in error and "No space left" in error

@@ -10,7 +10,8 @@ from experiments.catalog.experiment import FLOAT32, QUARTER, Experiment
 from experiments.recipes import Recipe
 
 # Whole filters and units become 0, but no logit: each class needs its own.
-# The strength is small beside the weights, since it slows what turns a group.
+# The strength is small beside the weights, since it slows changes of direction
+# within a group.
 _UNITS: dict[str, Any] = {
     "groups": {
         "(conv|stem|block|dense).*kernel": {

@@ -156,7 +156,7 @@ def _momentum(rows: Rows) -> tuple[str, str]:
     sentence = (
         f"With momentum LinBreg reaches {val(momentum)} validation accuracy "
         f"at {density(momentum)} density, without {val(lin)} at "
-        f"{density(lin)}: beyond what seeds alone make its accuracy is "
+        f"{density(lin)}. Beyond what seeds alone would make, its accuracy is "
         f"{words[changes[0] + 1]} and its density {words[changes[1] + 1]}."
     )
     return outcome, sentence

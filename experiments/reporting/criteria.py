@@ -25,8 +25,9 @@ RULES = (
     "ahead in accuracy or sparsity and at least level in the other. The paper "
     f"is matched by a test accuracy of at most {NEAR_ACCURACY:g} points less "
     f"and a density of at most {TWICE:g} times its own and {NEAR_DENSITY:g} "
-    "points more. One row is above another if seeds would make such a "
-    "difference in one case of twenty (Student's t, two-sided). An optimizer "
+    "points more. One row is above another, by however much, if seeds alone "
+    "would make such a difference in at most one case of twenty (Student's t, "
+    "two-sided). An optimizer "
     f"works on a network if it loses at most {USABLE:g} points of test "
     "accuracy to the dense reference and ends not dense. Results are stable if "
     f"no standard deviation over seeds is above {EQUAL:g} point of test "
@@ -54,17 +55,19 @@ _ONE_IN_TWENTY = (
 
 
 def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
-    """Sign of a difference, 0 if seeds alone make it in a case of twenty.
+    """Sign of a difference, 0 if seeds alone make it in over 1 case of 20.
 
     `None` where a row has one run, and so no spread.
     """
     this, that = one.cell(quantity), other.cell(quantity)
     if this.std is None or that.std is None:
         return None
-    error = math.hypot(this.std / this.n**0.5, that.std / that.n**0.5)
-    freedom = min(this.n + that.n - 2, len(_ONE_IN_TWENTY))
+    freedom = this.n + that.n - 2
+    squares = (this.n - 1) * this.std**2 + (that.n - 1) * that.std**2
+    error = math.sqrt(squares / freedom * (1 / this.n + 1 / that.n))
+    bound = _ONE_IN_TWENTY[min(freedom, len(_ONE_IN_TWENTY)) - 1] * error
     difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= _ONE_IN_TWENTY[freedom - 1] * error:
+    if abs(difference) <= bound:
         return 0
     return 1 if difference > 0 else -1
 

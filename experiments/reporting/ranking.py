@@ -25,10 +25,10 @@ GLANCE = (
     "other methods: in one recipe, at no more weights than asked for, that of "
     "either kind which is best on validation data, of those with all their "
     "runs if there are any; 50 and 20 % are in the curves. Bregman is level "
-    "where seeds alone make such a difference in one case of twenty (Student's "
-    "t); of missing runs it is not said. Dense: of all dense networks of these "
-    "experiments the best on validation data. "
-    "Published: by others, next to that density."
+    "where seeds alone would make such a difference in more than one case of "
+    "twenty (Student's t); of missing runs it is not said. Dense: of all dense "
+    "networks of these experiments the best on validation data. Published: by "
+    "others, next to that density."
 )
 _SPARSE = 0.1  # no glance at more weights
 _BESIDE = 2.0  # times as many weights at most, or as few, what is published
@@ -36,8 +36,9 @@ _BESIDE = 2.0  # times as many weights at most, or as few, what is published
 CAPTION = (
     "Who is first on test data, of the Bregman optimizer and the other method "
     "that are best on validation data with all their runs and no more weights "
-    "than asked for, by 2 % of them at most. Level is what seeds alone make in "
-    "one case of twenty (Student's t); of one run each it is not said."
+    "than asked for, by 2 % of them at most. Level is what seeds alone would "
+    "make in more than one case of twenty (Student's t); of one run each it is "
+    "not said."
 )
 
 

@@ -80,17 +80,14 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self._is_precise = False
-        # a layer that is not built yet comes with the first step
+        # with a layer that is not built yet it is known after an epoch
         if not all(layer.built for layer in sublayers(self.model)):
             return
-        if not layers_that_follow(self.model):
-            raise ValueError(
-                f"`model` '{self.model.name}' has no batch normalization that "
-                "is trained. Leave `PreciseBatchNorm` out."
-            )
+        self._check_that_some_follow(layers_that_follow(self.model))
         try:
+            first = next(self._inputs())
             with restored(remembered(self.model)), _aside():
-                self.model(next(self._inputs()), training=False)
+                self.model(first, training=False)
         # a model says in many ways that it cannot do with something
         except Exception as error:
             raise ValueError(
@@ -98,6 +95,13 @@ class PreciseBatchNorm(keras.callbacks.Callback):
                 f"Received: data={shown(self.data)} "
                 f"({type(error).__name__}: {error})"
             ) from error
+
+    def _check_that_some_follow(self, layers):
+        if not layers:
+            raise ValueError(
+                f"`model` '{self.model.name}' has no batch normalization that "
+                "is trained. Leave `PreciseBatchNorm` out."
+            )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._is_precise = False
@@ -118,6 +122,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     def _refresh(self):
         self._is_precise = True
         layers = layers_that_follow(self.model)
+        self._check_that_some_follow(layers)
         averages = [v for layer in layers for v in _averages(layer)]
         ids = set(map(id, averages))
         kept = [*self.model.trainable_variables, *remembered(self.model)]
@@ -133,7 +138,8 @@ class PreciseBatchNorm(keras.callbacks.Callback):
             for _, batch in zip(
                 range(self.batches), self._inputs(), strict=False
             ):
-                self.model(batch, training=True)
+                with without_functions():  # traced with other averages
+                    self.model(batch, training=True)
 
     def _inputs(self):
         """Batches of inputs, as the model takes them."""
@@ -209,15 +215,9 @@ def _inputs_of(batch):
 
 @contextlib.contextmanager
 def _aside():
-    """Apart from training.
-
-    TensorFlow's functions, around `call` for one, were traced with other
-    averages; PyTorch notes down what a gradient needs, and has one random
-    state.
-    """
+    """PyTorch notes down what a gradient needs, and has one random state."""
     if keras.config.backend() != "torch":
-        with without_functions():
-            yield
+        yield
         return
     import torch
 

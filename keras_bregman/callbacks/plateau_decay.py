@@ -74,7 +74,8 @@ class PlateauDecay(keras.callbacks.Callback):
         self.threshold = check_number("threshold", threshold, "[0, 1)")
         self.mode = check_choice("mode", mode, ("min", "max"))
         self.min_lr = check_number("min_lr", min_lr)
-        check("verbose", verbose, verbose in (0, 1), "0 or 1")
+        good = isinstance(verbose, int) and verbose in (0, 1)
+        check("verbose", verbose, good, "0 or 1")
         self.verbose = verbose
         self._warned = False
         self._restart()

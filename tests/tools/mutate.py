@@ -31,10 +31,13 @@ TESTS = {
     "regularizers": ("golden", "regularizers", "optimizers", "checks"),
     "optimizers": ("golden", "optimizers", "healing", "checks"),
     "choice": ("golden", "optimizers", "keras_features", "checks"),
-    "base_optimizer": ("golden", "optimizers", "keras_features", "checks"),
-    "stepping": (
+    "base_optimizer": (
         *("golden", "optimizers", "healing", "keras_features"),
         *("target_density", "checks"),
+    ),
+    "stepping": (
+        *("golden", "optimizers", "healing", "keras_features"),
+        *("freezing", "target_density", "checks"),
     ),
     "allocation": ("pruning", "sparse_start", "target_density"),
     "callbacks._strengths": ("target_density",),
