@@ -350,7 +350,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Of a function that is compiled for both, by `support_is_frozen` as an
         argument, none are.
         """
-        return self._is_unknown(self._traced | self._forgotten)
+        known = self._traced | self._forgotten
+        return bool(known) and self._frozen not in known and self._has_gone_on()
 
     def is_compiled_for(self, frozen: bool) -> bool:
         """Whether the step that was compiled last, if any, is of that state."""
@@ -364,12 +365,6 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         self._forgotten |= self._traced
         self._traced.clear()
         self._frozen_in_step = None
-
-    def _is_unknown(self, states):
-        """Whether steps go on, and none was compiled for the present state."""
-        return (
-            bool(states) and self._frozen not in states and self._has_gone_on()
-        )
 
     def _has_gone_on(self):
         """Whether a step was made since `freeze_support`."""
