@@ -76,8 +76,7 @@ def check_number(name, value, interval="[0, inf)"):
 
 def check_integer(name, value, low):
     """`value` as an int; raises ValueError unless it is `low` or greater."""
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    good = good and value >= low
+    good = isinstance(value, numbers.Integral) and as_number(value) >= low
     check(name, value, good, f"{low} or greater, and an integer")
     return int(value)
 

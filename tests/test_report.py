@@ -228,17 +228,16 @@ def test_on_the_page_every_cell_stands_in_its_column():
     assert rows[1].count("no run") == 1 and rows[2].count("no run") == 1
 
 
+def put_seeds(folder, name, label, accuracies, **figures):
+    """Writes the results of a recipe for seeds from 0 on."""
+    for seed, accuracy in enumerate(accuracies):
+        figures["accuracy"] = accuracy
+        put(folder, name, only=(label,), seeds=(seed,), **figures)
+
+
 def test_who_is_first_at_a_density(tmp_path):
     def run(label, share, *accuracies):
-        for seed, accuracy in enumerate(accuracies):
-            put(
-                tmp_path,
-                "curve-lenet",
-                only=(label,),
-                seeds=(seed,),
-                accuracy=accuracy,
-                density=share,
-            )
+        put_seeds(tmp_path, "curve-lenet", label, accuracies, density=share)
 
     run("AdaBreg at 20 %", 0.2, 0.92, 0.92, 0.92)
     run("LinBreg at 20 %", 0.2, 0.91, 0.91, 0.91)
@@ -291,14 +290,7 @@ def test_who_is_first_at_a_density(tmp_path):
 
 def test_a_difference_is_held_against_the_seeds_of_either(tmp_path):
     def row(label, *accuracies):
-        for seed, accuracy in enumerate(accuracies):
-            put(
-                tmp_path,
-                "seeds-lenet",
-                only=(label,),
-                seeds=(seed,),
-                accuracy=accuracy,
-            )
+        put_seeds(tmp_path, "seeds-lenet", label, accuracies)
         return Archive(tmp_path).row("seeds-lenet", label, "full")
 
     def sign(other):

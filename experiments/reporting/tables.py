@@ -151,9 +151,9 @@ def _at_density(row):
 def accuracy(row: Row, note: str = "") -> str:
     """On test data, and of how many runs if some are missing or it is one."""
     text = f"{row.cell('test_accuracy')}{note}"
-    if row.runs == "1":
-        return f"{text}, one seed"
-    return text if row.is_whole else f"{text}, {row.runs}"
+    if not row.is_whole:
+        return f"{text}, {row.runs}"
+    return f"{text}, one seed" if len(row.declared) == 1 else text
 
 
 def _cost(row):

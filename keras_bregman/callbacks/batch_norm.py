@@ -59,7 +59,9 @@ class PreciseBatchNorm(keras.callbacks.Callback):
     Raises:
         ValueError: For an argument out of range; when `fit` begins, for a model
             without batch normalization that is trained, and for data that
-            yield nothing, or what the model does not take.
+            yield nothing, or what the model does not take. A model with layers
+            that are not built yet is looked at before its first validation,
+            or after its first epoch.
     """
 
     def __init__(self, data: Any, *, batches: int = 20, batch_size: int = 128):
