@@ -126,32 +126,20 @@ EXPERIMENTS = (
     *(
         Experiment(
             name,
-            f"{title}: ten seeds of the four that are best",
+            f"{title} at 10 % and below: ten seeds of the five that are best",
             model,
             tuple(
-                asked_for(curve, f"{method} at {density}")
-                for density in densities
-                for method in ("AdaBreg", "LinBreg", "Pruning", "Lasso")
+                asked_for(curve, f"{method} at {density} %")
+                for density in ("10", "5", "2", "1", "0.5")
+                for method in ("AdaBreg", "LinBreg", "Pruning", "Lasso", "RigL")
             ),
             tuple(range(10)),
             {"epochs": 10},
             kind="choice",
         )
-        for name, title, model, curve, densities in (
-            (
-                "seeds-lenet",
-                "LeNet-300-100 at 5 and 2 %",
-                "lenet300",
-                _LENET_CURVE,
-                ("5 %", "2 %"),
-            ),
-            (
-                "seeds-mlp",
-                "Perceptron 784-200-80-10 at 10 %",
-                "mlp",
-                _MLP_CURVE,
-                ("10 %",),
-            ),
+        for name, title, model, curve in (
+            ("seeds-lenet", "LeNet-300-100", "lenet300", _LENET_CURVE),
+            ("seeds-mlp", "Perceptron 784-200-80-10", "mlp", _MLP_CURVE),
         )
     ),
     Experiment(
