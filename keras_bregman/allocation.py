@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -92,6 +93,34 @@ def largest(
     return [p.reshape(a.shape) for p, a in zip(parts, arrays, strict=True)]
 
 
+def largest_in_blocks(
+    array: np.ndarray, axes: Sequence[int], n: int, m: int
+) -> np.ndarray:
+    """Where the n entries of largest magnitude are in every block of m.
+
+    Args:
+        array: A kernel's values.
+        axes: Along which the blocks follow one another, the last the fastest;
+            the product of their lengths is a multiple of `m`.
+        n: How many entries of a block, in [1, m].
+        m: How many entries a block has.
+
+    Returns:
+        A mask of the array's shape.
+    """
+    front = range(len(axes))
+    moved = np.moveaxis(np.abs(_comparable(array)), axes, front)
+    length, others = (
+        math.prod(shape)
+        for shape in (moved.shape[: len(axes)], moved.shape[len(axes) :])
+    )
+    blocks = moved.reshape(length // m, m, others)
+    mask = np.zeros(blocks.shape, bool)
+    places = np.argpartition(-blocks, n - 1, axis=1)[:, :n]
+    np.put_along_axis(mask, places, True, axis=1)
+    return np.moveaxis(mask.reshape(moved.shape), front, axes)
+
+
 def _comparable(array):
     """In float32 what is shorter: NumPy has no dtype for two kinds of half."""
     return array.astype("float32") if array.dtype.itemsize < 4 else array
@@ -103,14 +132,22 @@ def _largest(values, n):
     return mask
 
 
+def check_share(value: Any) -> float:
+    """A share of the weights; raises ValueError unless it is one."""
+    return check_number("density", value, "(0, 1]")
+
+
 def densities(
-    density: float | Mapping[str, float], found: Sequence[Kernel]
-) -> list[tuple[Kernel, float]]:
+    density: Any,
+    found: Sequence[Kernel],
+    checked: Callable[[Any], Any] = check_share,
+) -> list[tuple[Kernel, Any]]:
     """Pairs of a kernel that is trained and the share that stays of it.
 
     Args:
         density: A share for all, or a dict from regular expressions to shares.
         found: A model's kernels.
+        checked: Makes of a share what is given back.
 
     Raises:
         ValueError: For a share out of range, an expression that takes no
@@ -119,9 +156,7 @@ def densities(
     given = density if isinstance(density, Mapping) else {"": density}
     check("density", density, bool(given), "a share, or one by expression")
     by_expression = {
-        check_expression("density", expression): check_number(
-            "density", share, "(0, 1]"
-        )
+        check_expression("density", expression): checked(share)
         for expression, share in given.items()
     }
     chosen, taken = [], set()

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_choice
+from keras_bregman._checks import check, check_choice
 from keras_bregman._finite import first_not_finite
-from keras_bregman.allocation import DISTRIBUTIONS, densities, largest
-from keras_bregman.kernels import kernels
+from keras_bregman.allocation import (
+    DISTRIBUTIONS,
+    check_share,
+    densities,
+    largest,
+    largest_in_blocks,
+)
+from keras_bregman.kernels import Kernel, Layout, kernels
 
 
 def prune(
     model: keras.layers.Layer,
-    density: float | Mapping[str, float],
+    density: float | str | Mapping[str, float | str],
     *,
     distribution: str = "global",
 ) -> None:
@@ -43,22 +51,24 @@ def prune(
 
     Raises:
         ValueError: If the model is not built, holds no kernel that is trained,
-            or one of integers, for an argument out of range, or for an
-            expression that takes no kernel.
+            or one of integers, for an argument out of range, for an
+            expression that takes no kernel, or a pattern that does not fit.
         FloatingPointError: If a kernel holds NaN or infinity.
 
     Reference: Han, Pool, Tran, Dally, "Learning both Weights and Connections
-    for Efficient Neural Networks", NeurIPS 2015.
+    for Efficient Neural Networks", NeurIPS 2015. For patterns: Mishra et al.,
+    "Accelerating Sparse Deep Neural Networks", 2021.
     """
     check_choice("distribution", distribution, ("global", *DISTRIBUTIONS))
-    by_kernel = isinstance(density, Mapping)
+    by_kernel = isinstance(density, (str, Mapping))
     if by_kernel and distribution != "global":
         raise ValueError(
-            "`distribution` shares one density out, and a dict as `density` "
-            "gives each kernel its own: leave it out, or give a float. "
+            "`distribution` shares one density out, and a dict or a pattern as "
+            "`density` says what each kernel keeps: leave it out, or give a "
+            "float. "
             f"Received: distribution={distribution!r}, density={density!r}"
         )
-    chosen = densities(density, kernels(model))
+    chosen = _chosen(density, kernels(model))
     variables = [kernel.variable for kernel, _ in chosen]
     bad = first_not_finite(variables)
     if bad is not None:
@@ -69,12 +79,62 @@ def prune(
     values = [keras.ops.convert_to_numpy(variable) for variable in variables]
     if by_kernel:
         masks = [
-            mask
-            for value, (_, share) in zip(values, chosen, strict=True)
-            for mask in largest([value], max(1, round(share * value.size)))
+            _mask(value, kernel.layout, wanted)
+            for value, (kernel, wanted) in zip(values, chosen, strict=True)
         ]
     else:
         size = sum(value.size for value in values)
         masks = largest(values, max(1, round(density * size)), distribution)
     for variable, value, mask in zip(variables, values, masks, strict=True):
         variable.assign(np.where(mask, value, 0))
+
+
+class _Pattern(NamedTuple):
+    """Of every m inputs in a row, a unit reads n."""
+
+    n: int
+    m: int
+
+    @staticmethod
+    def axes(layout: Layout) -> tuple[int, ...]:
+        """Those that run over the inputs which a unit sums up."""
+        return tuple(a for a in layout.inputs if a not in layout.outputs)
+
+    def fits(self, layout: Layout) -> bool:
+        return layout.size(self.axes(layout)) % self.m == 0
+
+
+def _wanted(value: Any) -> float | _Pattern:
+    """What a kernel is to keep, a share of it or a pattern."""
+    if not isinstance(value, str):
+        return check_share(value)
+    found = re.fullmatch(r"(\d{1,4}):(\d{1,4})", value)
+    n, m = map(int, found.groups()) if found else (0, 0)
+    bound = 'in (0, 1], or a pattern as "2:4", the first number the smaller'
+    check("density", value, 0 < n < m, bound)
+    return _Pattern(n, m)
+
+
+def _chosen(density, found) -> list[tuple[Kernel, float | _Pattern]]:
+    """The kernels that are pruned, and what each is to keep."""
+    pairs = densities(density, found, _wanted)
+    odd = {
+        kernel.name: kernel.layout.shape
+        for kernel, wanted in pairs
+        if isinstance(wanted, _Pattern) and not wanted.fits(kernel.layout)
+    }
+    # asked for everywhere, a pattern may fit some kernels only
+    if odd and (isinstance(density, Mapping) or len(odd) == len(pairs)):
+        raise ValueError(
+            "`density` has a pattern that does not fit: the number of inputs "
+            f"has to be a multiple of its second number. Received: {density!r} "
+            f"for kernels of shapes {odd}"
+        )
+    return [pair for pair in pairs if pair[0].name not in odd]
+
+
+def _mask(value, layout, wanted):
+    """Which weights of one kernel stay."""
+    if isinstance(wanted, _Pattern):
+        return largest_in_blocks(value, wanted.axes(layout), *wanted)
+    return largest([value], max(1, round(wanted * value.size)))[0]

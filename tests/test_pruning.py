@@ -11,6 +11,7 @@ import keras_bregman as kb
 from experiments.data import load
 from experiments.models import mlp
 from keras_bregman.allocation import allocate
+from keras_bregman.kernels import kernels
 
 
 def perceptron():
@@ -64,6 +65,69 @@ def test_densities_by_path_are_shared_out_by_nobody():
         kb.prune(perceptron(), {"dense1": 0.1}, distribution="uniform")
 
 
+def transformer():
+    """With kernels of all kinds of inputs."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3, name="stem")(inputs)
+    x = keras.layers.DepthwiseConv2D(3, name="depthwise")(x)
+    x = keras.layers.Conv2D(8, 3, groups=2, name="grouped")(x)
+    x = keras.layers.Conv2DTranspose(4, 2, name="transpose")(x)
+    x = keras.layers.Reshape((9, 4))(x)
+    x = keras.layers.MultiHeadAttention(2, 2, name="attention")(x, x)
+    return keras.Model(inputs, keras.layers.GRU(4, name="gru")(x))
+
+
+@pytest.mark.parametrize("pattern", ("1:2", "2:4", "1:4", "3:4"))
+def test_a_pattern_keeps_the_largest_of_every_few_inputs(pattern):
+    n, m = map(int, pattern.split(":"))
+    model = transformer()
+    before = [(k, array(k.variable)) for k in kernels(model)]
+    kb.prune(model, pattern)
+    whole = []
+    for kernel, old in before:
+        new = array(kernel.variable)
+        layer, name = kernel.path.split("/", 1)
+        if layer in ("stem", "depthwise"):
+            np.testing.assert_array_equal(new, old)
+            whole.append(layer)
+            continue
+        # the axis of the inputs first, by hand
+        if layer == "transpose":
+            old, new = (x.transpose(3, 0, 1, 2) for x in (old, new))
+        elif layer == "grouped":
+            old, new = (x.transpose(2, 0, 1, 3) for x in (old, new))
+        elif name == "attention_output/kernel":
+            old, new = (x.reshape(-1, x.shape[-1]) for x in (old, new))
+        old, new = (x.reshape(len(x), -1) for x in (old, new))
+        for start in range(0, len(old), m):
+            for column in range(old.shape[1]):
+                was, now = (x[start : start + m, column] for x in (old, new))
+                stay = np.argsort(-np.abs(was))[:n]
+                expected = np.zeros_like(was)
+                expected[stay] = was[stay]
+                np.testing.assert_array_equal(now, expected)
+    assert whole == ["stem", "depthwise"]
+
+
+def test_patterns_and_shares_by_path():
+    model = perceptron()
+    kb.prune(model, {"dense1": "1:4", "dense2": 0.5})
+    first, second, last = parts(model)
+    blocks = first.reshape(-1, 4, first.shape[1])
+    assert np.all(np.count_nonzero(blocks, axis=1) == 1)
+    assert np.count_nonzero(second) == round(0.5 * second.size)
+    assert np.all(last != 0)
+
+
+def test_a_pattern_that_fits_nowhere_or_not_where_it_is_asked_for():
+    odd = r"multiple of its second number.*'dense1/kernel': \(64, 50\)"
+    with pytest.raises(ValueError, match=odd):
+        kb.prune(perceptron(), {"dense": "2:7"})
+    with pytest.raises(ValueError, match=odd):
+        kb.prune(perceptron(), "2:7")
+
+
 def test_equal_magnitudes_and_zeros_are_cut_exactly():
     model = perceptron()
     for weight in model.trainable_weights:
@@ -110,6 +174,15 @@ def test_training_on_keeps_the_pattern_and_mends_the_loss():
     (
         ({"density": 0.0}, ValueError, "`density`"),
         ({"density": 1.5}, ValueError, "`density`"),
+        ({"density": "4:2"}, ValueError, "`density` must be in .*'4:2'"),
+        ({"density": "0:4"}, ValueError, "`density`"),
+        ({"density": "half"}, ValueError, "`density`"),
+        ({"density": {"dense1": "2:4:1"}}, ValueError, "`density`"),
+        (
+            {"density": "2:4", "distribution": "uniform"},
+            ValueError,
+            "`distribution`.*a pattern",
+        ),
         ({"density": {}}, ValueError, "`density` must be a share, or one"),
         ({"density": {"nowhere": 0.5}}, ValueError, "takes no kernel"),
         (

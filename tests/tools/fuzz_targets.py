@@ -610,7 +610,7 @@ TARGETS = [
         lambda world, **a: kb.prune(**a),
         {
             "model": _MODEL,
-            "density": _good(0.5, 1, {"kernel": 0.1}),
+            "density": _good(0.5, 1, "2:4", {"kernel": 0.1}),
             "distribution": _good("global", "uniform", "erdos-renyi"),
         },
     ),
