@@ -139,6 +139,20 @@ class Archive:
                 return row
         raise KeyError(f"{experiment} has no recipe called {label!r}")
 
+    def most_seeds(self, row: Row) -> Row:
+        """The same recipe in an experiment with more seeds, if all have run."""
+        family = EXPERIMENTS[row.experiment].family
+        alike = [
+            other
+            for (name, scale), rows in self._rows.items()
+            if scale == row.scale and EXPERIMENTS[name].family == family
+            for other in rows
+            if other.recipe == row.recipe
+            and other.is_whole
+            and len(other.declared) > len(row.declared)
+        ]
+        return max(alike, key=lambda other: len(other.declared), default=row)
+
     def bench_file(self, name: str) -> pathlib.Path:
         """Where the result of a benchmark lies, if there is one."""
         return self._folder / "bench" / f"{name}.json"

@@ -288,6 +288,29 @@ def test_who_is_first_at_a_density(tmp_path):
     assert ranking.by_density(mlp) is None
 
 
+def test_a_glance_takes_ten_seeds_where_all_have_run(tmp_path):
+    def run(label, *accuracies):
+        put_seeds(tmp_path, "seeds-lenet", label, accuracies, density=0.05)
+
+    def line():
+        (line,) = ranking.glance(Archive(tmp_path)).rows
+        return line[2:5]
+
+    run("AdaBreg at 5 %", 0.91, 0.92, 0.93)
+    run("Pruning at 5 %", 0.90, 0.91, 0.92)
+    three = ["AdaBreg 92.00 ± 1.00", "Pruning 91.00 ± 1.00", "level"]
+    assert line() == three
+    run("AdaBreg at 5 %", *[0.91, 0.92, 0.93] * 3)  # one is missing
+    assert line() == three
+    run("AdaBreg at 5 %", *[0.91, 0.93] * 5)
+    run("Pruning at 5 %", *[0.90, 0.92] * 5)
+    assert line() == [
+        "AdaBreg 92.00 ± 1.05, 10 seeds",
+        "Pruning 91.00 ± 1.05, 10 seeds",
+        "first",
+    ]
+
+
 def test_a_difference_is_held_against_the_seeds_of_either(tmp_path):
     def row(label, *accuracies):
         put_seeds(tmp_path, "seeds-lenet", label, accuracies)

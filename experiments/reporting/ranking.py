@@ -21,7 +21,8 @@ from experiments.reporting.tables import (
 TITLE = "At a glance"
 GLANCE = (
     "Test accuracy in percent at densities asked for, of full runs: mean ± "
-    "standard deviation over three seeds, or how many there are. Bregman and "
+    "standard deviation over three seeds, or how many there are; over ten "
+    "where all of a method's have run. Bregman and "
     "other methods: in one recipe, at no more weights than asked for, that of "
     "either kind which is best on validation data, of those with all their "
     "runs if there are any; 50 and 20 % are in the curves. Bregman is level "
@@ -81,7 +82,8 @@ def glance(archive: Archive) -> Table:
         if experiment.kind != "curve":
             continue
         rows = archive.rows(name, "full")
-        methods, dense = by_method(rows), _dense(archive, rows[0])
+        methods = by_method(map(archive.most_seeds, rows))
+        dense = _dense(archive, rows[0])
         for density in densities_of(rows):
             ours = _best(methods, density, True)
             if density > _SPARSE or not ours:
@@ -91,8 +93,8 @@ def glance(archive: Archive) -> Table:
                 [
                     experiment.network,
                     percent(density),
-                    _named(*ours),
-                    _named(*others) if others else None,
+                    _named(experiment, *ours),
+                    _named(experiment, *others) if others else None,
                     _standing(ours[1], others[1]) if others else "-",
                     _of_dense(dense, ours[1]) if dense else None,
                     _published(name, density),
@@ -149,8 +151,11 @@ def _dense(archive, like):
     return max(found, key=lambda row: mean(row, "val_accuracy"), default=None)
 
 
-def _named(name, row):
-    return f"{name} {accuracy(row)}"
+def _named(experiment, name, row):
+    """And of how many runs, if not of as many as the curve's."""
+    more = len(row.declared) > len(experiment.seeds)
+    note = f", {row.runs} seeds" if more else ""
+    return f"{name} {accuracy(row, note)}"
 
 
 def _of_dense(dense, sparse):
