@@ -270,6 +270,10 @@ class TestContract:
             (ValueError("bad `lam`"), "too little"),
             (ValueError("the truth value of an array is ambiguous"), "names"),
             (OSError("the file is not there and so on"), "names no file"),
+            (
+                TypeError("`lam`() got an unexpected keyword argument 'x'"),
+                "does not have",
+            ),
         ],
     )
     def test_bad(self, error, why):

@@ -589,7 +589,7 @@ TARGETS = [
     Target(
         "SparsityBoard",
         _callback(kb.callbacks.SparsityBoard),
-        {"log_dir": World.file, "every": _good(1, 2)},
+        {"log_dir": World.file, "histogram_freq": _good(1, 2)},
     ),
     Target("fit", _fit, {}),
     Target(
