@@ -28,9 +28,12 @@ class Join(Piece):
         if len(call.inputs) < 2:
             return super().trace(call)
         first, *others = call.inputs
-        axes = {self._from_last(t, c) for t, c in self._pairs(call)}
-        sizes = {len(c) for c in call.inputs if c is not None}
-        if None in axes or len(axes) > 1 or len(sizes) > 1:
+        # the axis from the last, as tensors of fewer axes are broadcast
+        places = {
+            None if c is None else (c.axis - len(tensor.shape), len(c))
+            for tensor, c in zip(call.tensors, call.inputs, strict=True)
+        }
+        if None in places or len(places) > 1:
             self.note = "channels on different axes"
             return super().trace(call)
         for channels in others:
@@ -41,16 +44,8 @@ class Join(Piece):
         if kind == "Multiply":
             zero = np.any([v == 0 for v in given], axis=0)
             values = np.where(zero, 0.0, values)
-        rank = len(call.outputs[0].shape)
-        return [first.replaced(values, rank + axes.pop())]
-
-    @staticmethod
-    def _pairs(call):
-        return zip(call.tensors, call.inputs, strict=True)
-
-    @staticmethod
-    def _from_last(tensor, channels):
-        return None if channels is None else channels.axis - len(tensor.shape)
+        more = len(call.outputs[0].shape) - len(call.tensors[0].shape)
+        return [first.replaced(values, first.axis + more)]
 
 
 class Concatenate(Piece):
