@@ -235,12 +235,10 @@ def _litert(model, path, precision, samples):
     import tensorflow as tf
 
     kinds = tf.lite.Optimize
-    ways: list[dict[str, Any]] = [{"optimizations": [kinds.DEFAULT]}]
+    tried = [[kinds.DEFAULT]]
     if precision == "float32":
         # float16 and sparse at once gives NaN in LiteRT 2.3
-        ways = [{}, {"optimizations": [kinds.EXPERIMENTAL_SPARSITY]}]
-    elif precision == "int8":
-        ways[0]["representative_dataset"] = lambda: _one_by_one(model, samples)
+        tried = [[], [kinds.EXPERIMENTAL_SPARSITY]]
     contents = []
     with tempfile.TemporaryDirectory() as folder:
         saved = pathlib.Path(folder) / "saved"
@@ -248,16 +246,19 @@ def _litert(model, path, precision, samples):
         layers = sublayers(model)
         recurs = any(isinstance(layer, keras.layers.RNN) for layer in layers)
         write_saved_model(model, saved, 1 if recurs else None)
-        for how in ways:
+        for optimizations in tried:
             converter = tf.lite.TFLiteConverter.from_saved_model(str(saved))
             converter.target_spec.supported_ops = [
                 tf.lite.OpsSet.TFLITE_BUILTINS,
                 tf.lite.OpsSet.SELECT_TF_OPS,
             ]
+            converter.optimizations = optimizations
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
-            for name, value in how.items():
-                setattr(converter, name, value)
+            elif precision == "int8":
+                converter.representative_dataset = lambda: _one_by_one(
+                    model, samples
+                )
             with _converting(path):
                 contents.append(converter.convert())
     return min(contents, key=len)
