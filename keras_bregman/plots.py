@@ -155,9 +155,6 @@ def draw_filters(
 
 def _by_unit(kernel):
     """A kernel as a matrix with a column for each output unit."""
-    value = kernel.value
-    inside = kernel.layout.over("unit")
-    outside = [a for a in range(value.ndim) if a not in inside]
-    order = (*inside, *outside)
-    size = kernel.layout.fan_in
-    return np.transpose(value, order).reshape(size, -1)
+    layout = kernel.layout
+    order = (*layout.over("unit"), *layout.outputs)
+    return kernel.value.transpose(order).reshape(layout.fan_in, -1)

@@ -14,7 +14,7 @@ from keras_bregman._checks import (
     check_number,
 )
 from keras_bregman.allocation import densities
-from keras_bregman.kernels import Layout, kernels
+from keras_bregman.kernels import kernels
 
 _METHODS = ("bernoulli", "kernel", "balanced")
 _VARIANCES = {
@@ -102,8 +102,11 @@ def sparsify(
         if method == "balanced":
             mask, alpha = _balanced(generator, layout, share, alpha)
         else:
-            inside = layout.over("kernel") if method == "kernel" else ()
-            mask = generator.random(_collapsed(layout, inside)) < share
+            together = layout.over("kernel") if method == "kernel" else ()
+            drawn = [
+                1 if a in together else n for a, n in enumerate(layout.shape)
+            ]
+            mask = generator.random(drawn) < share
             alpha /= share
         weights = generator.normal(0, scale * math.sqrt(alpha), layout.shape)
         kernel.variable.assign(weights * mask)
@@ -117,11 +120,6 @@ def sparsify(
             bias.assign(generator.uniform(0, high, tuple(bias.shape)))
 
 
-def _collapsed(layout: Layout, inside):
-    """The shape with the axes `inside` a group of length 1."""
-    return tuple(1 if a in inside else n for a, n in enumerate(layout.shape))
-
-
 def _balanced(generator, layout, share, alpha):
     """The mask with k entries per output unit, and the variance for k."""
     fan_in = layout.fan_in
@@ -129,10 +127,7 @@ def _balanced(generator, layout, share, alpha):
     units = layout.size(layout.outputs)
     keys = generator.random((units, fan_in))
     mask = np.zeros((units, fan_in), bool)
-    if k < fan_in:
-        chosen = np.argpartition(keys, k, axis=1)[:, :k]
-    else:
-        chosen = np.broadcast_to(np.arange(fan_in), (units, fan_in))
+    chosen = np.argpartition(keys, k - 1, axis=1)[:, :k]
     np.put_along_axis(mask, chosen, True, axis=1)
     # rows are units: lay the axes out as (outputs, others), then put them back
     axes = (*layout.outputs, *layout.over("unit"))
