@@ -78,17 +78,20 @@ class Kernel(NamedTuple):
 
     Attributes:
         name: The variable's path, numbered where paths repeat.
-        path: The variable's path.
         variable: The variable.
         layout: Its axes.
         layer: The layer that it belongs to, if it is known.
     """
 
     name: str
-    path: str
     variable: keras.Variable
     layout: Layout
     layer: keras.layers.Layer | None
+
+    @property
+    def path(self) -> str:
+        """The variable's path."""
+        return self.variable.path
 
     @property
     def multiplied(self) -> Any:
@@ -176,18 +179,13 @@ def kernels(model) -> list[Kernel]:
         for name in _KERNEL_ATTRIBUTES:
             # a wrapper comes before the layer whose kernel it also holds
             owners[id(getattr(layer, name, None))] = layer
-    found: dict[int, Kernel] = {}
     names = names_of(model)
-    for variable in model.weights:
-        if is_kernel(variable.path) and id(variable) not in found:
+    found = []
+    for variable in model.weights:  # where Keras lists each once
+        if is_kernel(variable.path):
             layer = owners.get(id(variable))
-            found[id(variable)] = Kernel(
-                names[id(variable)],
-                variable.path,
-                variable,
-                layout_of(variable.shape, variable.path, layer),
-                layer,
-            )
+            layout = layout_of(variable.shape, variable.path, layer)
+            found.append(Kernel(names[id(variable)], variable, layout, layer))
     if not found:
         raise ValueError(
             f"`model` '{model.name}' holds no kernel: none of its weights "
@@ -196,4 +194,4 @@ def kernels(model) -> list[Kernel]:
             "`add_weight(name='kernel')`; `density` and callbacks count what "
             "the model's optimizer regularizes by of='regularized'."
         )
-    return list(found.values())
+    return found

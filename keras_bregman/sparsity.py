@@ -61,7 +61,7 @@ def counted(model: keras.layers.Layer, of: str = "kernels") -> list[Kernel]:
         return kernels(model)
     check_layer("model", model)
     found = [
-        Kernel(e.name, e.variable.path, e.variable, e.shrink.layout, None)
+        Kernel(e.name, e.variable, e.shrink.layout, None)
         for e in regularized(model)
     ]
     if not found:
