@@ -48,17 +48,16 @@ def _endless():
     return nest
 
 
+# what nothing can change, and then what is made anew for each call
+_VALUES = (
+    *(None, True, False, 0, 1, -1, 2, 3.7, 10**30, 10**5000),
+    *(-(10**30), 0.5, -0.0, 5e-324, 1e308, 1e39, math.inf, -math.inf),
+    *(math.nan, 1j, "", "x", "0.1", "\0", "[", "(?P<", "\ud800"),
+    *("a" * 5000, "ä\n{}%s", b"", b"\xff\x00"),
+    *(..., int, len, object(), range(3), NotImplemented),
+)
 NASTY: list[Callable[[], Any]] = [
-    lambda: None,
-    *(lambda v=v: v for v in (True, False, 0, 1, -1, 2, 3.7, 10**30, 10**5000)),
-    *(lambda v=v: v for v in (-(10**30), 0.5, -0.0, 5e-324, 1e308, 1e39)),
-    *(lambda v=v: v for v in (math.inf, -math.inf, math.nan, 1j)),
-    *(lambda v=v: v for v in ("", "x", "0.1", "\0", "[", "(?P<", "\ud800")),
-    *(lambda v=v: v for v in ("a" * 5000, "ä\n{}%s", b"", b"\xff\x00")),
-    *(
-        lambda v=v: v
-        for v in (..., int, len, object(), range(3), NotImplemented)
-    ),
+    *(lambda v=v: v for v in _VALUES),
     lambda: [],
     lambda: [None],
     lambda: [0.1, 0.2],
@@ -450,6 +449,13 @@ def _hypermodel(world, accuracy, reached, **arguments):
     made.build(hp)
 
 
+def _function(function, **arguments):
+    """A target for what needs nothing of the world but its arguments."""
+    return Target(
+        function.__name__, lambda world, **a: function(**a), arguments
+    )
+
+
 TARGETS = [
     *(
         Target(
@@ -592,86 +598,58 @@ TARGETS = [
         {"log_dir": World.file, "histogram_freq": _good(1, 2)},
     ),
     Target("fit", _fit, {}),
-    Target(
-        "sparsify",
-        lambda world, **a: kb.sparsify(**a),
-        {
-            "model": _MODEL,
-            "density": _good(0.5, 1, {"kernel": 0.1}),
-            "method": _good("bernoulli", "kernel", "balanced"),
-            "seed": _good(None, 3),
-            "variance": _good("he", "glorot"),
-            "scale": _good(1.0),
-            "bias_scale": _good(None, 1.0),
-        },
+    _function(
+        kb.sparsify,
+        model=_MODEL,
+        density=_good(0.5, 1, {"kernel": 0.1}),
+        method=_good("bernoulli", "kernel", "balanced"),
+        seed=_good(None, 3),
+        variance=_good("he", "glorot"),
+        scale=_good(1.0),
+        bias_scale=_good(None, 1.0),
     ),
-    Target(
-        "prune",
-        lambda world, **a: kb.prune(**a),
-        {
-            "model": _MODEL,
-            "density": _good(0.5, 1, "2:4", {"kernel": 0.1}),
-            "distribution": _good("global", "uniform", "erdos-renyi"),
-        },
+    _function(
+        kb.prune,
+        model=_MODEL,
+        density=_good(0.5, 1, "2:4", {"kernel": 0.1}),
+        distribution=_good("global", "uniform", "erdos-renyi"),
     ),
-    Target("density", lambda world, **a: kb.density(**a), {"model": _MODEL}),
-    Target(
-        "summary",
-        lambda world, **a: kb.summary(**a),
-        {"model": _MODEL},
+    _function(kb.density, model=_MODEL),
+    _function(kb.summary, model=_MODEL),
+    _function(sparsity.count, model=_MODEL),
+    _function(sparsity.supports, model=_MODEL),
+    _function(kb.flops, model=_MODEL, zeros=_FLAG),
+    _function(
+        kb.compact,
+        model=_MODEL,
+        return_report=_FLAG,
+        samples=_good(None, np.ones((2, 6))),
+        multiple_of=_good(1, 2, 8),
     ),
-    Target("count", lambda world, **a: sparsity.count(**a), {"model": _MODEL}),
-    Target(
-        "supports", lambda world, **a: sparsity.supports(**a), {"model": _MODEL}
+    _function(
+        kb.export,
+        model=_MODEL,
+        path=lambda w: w.file(w.one_of("", ".tflite", ".onnx")),
+        format=_good("saved_model", "litert", "onnx"),
+        precision=_good("float32", "float16", "int8"),
+        samples=_good(None, np.ones((2, 6))),
     ),
-    Target(
-        "flops",
-        lambda world, **a: kb.flops(**a),
-        {"model": _MODEL, "zeros": _FLAG},
-    ),
-    Target(
-        "compact",
-        lambda world, **a: kb.compact(**a),
-        {
-            "model": _MODEL,
-            "return_report": _FLAG,
-            "samples": _good(None, np.ones((2, 6))),
-            "multiple_of": _good(1, 2, 8),
-        },
-    ),
-    Target(
-        "export",
-        lambda world, **a: kb.export(**a),
-        {
-            "model": _MODEL,
-            "path": lambda w: w.file(w.one_of("", ".tflite", ".onnx")),
-            "format": _good("saved_model", "litert", "onnx"),
-            "precision": _good("float32", "float16", "int8"),
-            "samples": _good(None, np.ones((2, 6))),
-        },
-    ),
-    Target(
-        "save_sparse",
-        lambda world, **a: kb.save_sparse(**a),
-        {"model": _MODEL, "path": World.file, "values": _good(None, "float16")},
+    _function(
+        kb.save_sparse,
+        model=_MODEL,
+        path=World.file,
+        values=_good(None, "float16"),
     ),
     *[
-        Target(
-            "load_sparse",
-            lambda world, **a: kb.load_sparse(**a),
-            {
-                "path": World.file,
-                "model": lambda w: w.one_of(None, None, _dense(), _images()),
-            },
+        _function(
+            kb.load_sparse,
+            path=World.file,
+            model=lambda w: w.one_of(None, None, _dense(), _images()),
         )
     ]
     * 3,
     *(
-        Target(
-            draw.__name__,
-            lambda world, draw=draw, **a: draw(**a),
-            {"model": _MODEL, "path": lambda w: w.file(".png"), **more},
-        )
+        _function(draw, model=_MODEL, path=lambda w: w.file(".png"), **more)
         for draw, more in (
             (plots.draw_density, {}),
             (plots.draw_masks, {}),
@@ -711,14 +689,6 @@ if tuning is not None:
                 "reached": _good(0.0, 1),
             },
         ),
-        Target(
-            "front",
-            lambda world, tuner: tuning.front(tuner),
-            {"tuner": _good(None)},
-        ),
-        Target(
-            "draw_front",
-            lambda world, **a: tuning.draw_front(**a),
-            {"tuner": _good(None), "path": World.file},
-        ),
+        _function(tuning.front, tuner=_good(None)),
+        _function(tuning.draw_front, tuner=_good(None), path=World.file),
     ]
