@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -42,7 +43,7 @@ class Scope(NamedTuple):
 def nonzero(scopes):
     """Each scope, and how many of its weights are on."""
     found = iter(counts([e.variable for s in scopes for e in s.entries]))
-    return [(s, sum(next(found) for _ in s.entries)) for s in scopes]
+    return [(s, sum(itertools.islice(found, len(s.entries)))) for s in scopes]
 
 
 def counts(variables):
@@ -61,20 +62,21 @@ def make_exact(scopes, hard, given):
         given: By the `id` of its variable, each strength that was not set yet;
             what is set here is taken out.
     """
-    found = [[_critical(e) for e in scope.entries] for scope in scopes]
-    factors = _largest_off(
-        [[relative for _, _, relative in each] for each in found], scopes
-    )
-    flat = [
-        (*of_entry, factor)
-        for each, factor in zip(found, factors, strict=True)
-        for of_entry in each
+    entries = [entry for scope in scopes for entry in scope.entries]
+    critical = [e.optimizer.critical_lambda(e) for e in entries]
+    relative = [k / e.given_lam for k, e in zip(critical, entries, strict=True)]
+    of_scopes = _largest_off(relative, scopes)
+    factors = [
+        factor
+        for scope, factor in zip(scopes, of_scopes, strict=True)
+        for _ in scope.entries
     ]
     # which rounding may have put below the last that is to be off
     lasts = to_floats(
-        ops.max(ops.where(r <= factor, k, 0.0)) for _, k, r, factor in flat
+        ops.max(ops.where(r <= factor, k, 0.0))
+        for k, r, factor in zip(critical, relative, factors, strict=True)
     )
-    for (entry, _, _, factor), last in zip(flat, lasts, strict=True):
+    for entry, factor, last in zip(entries, factors, lasts, strict=True):
         lam = max(factor * entry.given_lam, last)
         if not math.isfinite(lam):  # a group's norm is, before its weights are
             raise FloatingPointError(
@@ -88,12 +90,6 @@ def make_exact(scopes, hard, given):
         entry.optimizer.rethreshold(entry, lam, hard=hard or falls)
 
 
-def _critical(entry):
-    """An entry, its critical strengths, and these relative to its own."""
-    critical = entry.optimizer.critical_lambda(entry)
-    return entry, critical, critical / entry.given_lam
-
-
 def _largest_off(relative, scopes):
     """By scope the largest strength that switches weights off.
 
@@ -101,9 +97,11 @@ def _largest_off(relative, scopes):
     scales of batch normalization which all begin at 1, would go together: they
     stay on until they differ, unless they are one group, or too few to matter.
     """
-    ranked = [ops.concatenate([ops.ravel(r) for r in rs]) for rs in relative]
-    ranges = []
+    rest = map(ops.ravel, relative)  # those of a scope one after the other
+    ranked, ranges = [], []
     for scope in scopes:
+        of_scope = list(itertools.islice(rest, len(scope.entries)))
+        ranked.append(ops.concatenate(of_scope))
         first = scope.size - scope.wanted - 1  # 0 or more: not all are wanted
         alike = max(scope.group_size, math.ceil(TOLERANCE * scope.wanted))
         ranges.append((first, min(first + alike, scope.size - 1)))
