@@ -1,7 +1,9 @@
 """What the tests share: models, data, ways to train."""
 
+import contextlib
 import importlib.util
 import re
+import warnings
 from functools import partial
 
 import keras
@@ -123,6 +125,24 @@ def train(model, steps=1, inputs=None, **fit):
     x, y = inputs or data()
     fit = {"epochs": steps, "verbose": 0, **fit}
     return model.fit(**fed(x, y, len(x)), **fit)
+
+
+@contextlib.contextmanager
+def unwarned():
+    """Within, whatever a training is warned of is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        yield
+
+
+@contextlib.contextmanager
+def heard():
+    """A list, of what a training was warned of when the context is over."""
+    texts = []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        yield texts
+    texts += [str(w.message) for w in found if w.category is UserWarning]
 
 
 def array(variable):

@@ -1,10 +1,17 @@
 """A support that a whole model holds, whatever it is compiled with."""
 
-import warnings
-
 import keras
 import pytest
-from helpers import Crash, array, compiled, data, mlp, multi_optimizer, train
+from helpers import (
+    Crash,
+    array,
+    compiled,
+    data,
+    mlp,
+    multi_optimizer,
+    train,
+    unwarned,
+)
 
 import keras_bregman as kb
 
@@ -45,8 +52,7 @@ def test_between_two_fits(make):
     train(model, 2)
     before = _supports(model)
     kb.freeze_support(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         train(model, 4)
     for a, b in zip(before, _supports(model), strict=True):
         assert (a == b).all()
@@ -67,8 +73,7 @@ def test_what_the_optimizer_alone_did_too_late(frozen):
     model.optimizer.freeze_support(frozen)
     before = _supports(model)
     kb.freeze_support(model, frozen)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         train(model, 10)
     pairs = zip(before, _supports(model), strict=True)
     assert all((a == b).all() for a, b in pairs) == frozen
@@ -95,8 +100,7 @@ def test_a_step_that_is_compiled_for_itself_is_told_of(frozen):
         if not frozen:
             kb.freeze_support(model)
         train(model, 2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
+        with unwarned():
             train(model, 2)
         kb.freeze_support(model, frozen)
         return model
@@ -110,13 +114,11 @@ def test_a_step_that_is_compiled_for_itself_is_told_of(frozen):
     kb.freeze_support(model, frozen)
     with pytest.warns(UserWarning, match="when a function that applies"):
         train(model, 1)
-    with warnings.catch_warnings():  # the other way it is what was compiled
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():  # the other way it is what was compiled
         kb.freeze_support(model, not frozen)
         train(model, 1)
     plain = begun(mlp())
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         train(plain, 2)
         kb.freeze_support(plain, frozen)
         train(plain, 2)
@@ -173,8 +175,7 @@ def test_a_step_that_is_told_the_state_is_never_stale():
     model = Model([keras.Input((6,)), *mlp().layers])
     model.compile(kb.AdaBreg(0.03, 0.05), "mse")
     kb.sparsify(model, 0.3, seed=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         for frozen in (False, True, False, True):
             kb.freeze_support(model, frozen)
             before = _supports(model)

@@ -1,11 +1,9 @@
 """What stands beside `TargetDensity` in a `fit`, and spoils it, is named."""
 
-import warnings
-
 import keras
 import numpy as np
 import pytest
-from helpers import fed
+from helpers import fed, heard, unwarned
 
 import keras_bregman as kb
 from experiments.data import load
@@ -60,8 +58,7 @@ def test_averages_that_come_late():
     dataset = load("digits")
     test = dataset.x_train[:640], dataset.y_train[:640]
     _, late = model.evaluate(*test, verbose=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         model, history = fitted(
             [TargetDensity(0.1), PreciseBatchNorm(inputs())], momentum=0.99
         )
@@ -73,8 +70,7 @@ def test_averages_that_come_late():
     ("threshold", "momentum"), (("hard", 0.99), ("soft", 0.9), ("soft", None))
 )
 def test_averages_in_time(threshold, momentum):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         fitted([TargetDensity(0.1, threshold=threshold)], momentum)
 
 
@@ -91,17 +87,15 @@ def test_a_ramp_that_looks_like_a_plateau(which):
     callback = plateaus(0)[which]
     callbacks = [callback, TargetDensity(0.1)]
     told = f"{type(callback).__name__} has taken the learning rate from 0.003"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with heard() as caught:
         _, history = fitted(callbacks, epochs=8)
-    assert sum(told in str(w.message) for w in caught) == 1
+    assert sum(told in text for text in caught) == 1
     assert min(history["learning_rate"]) < 0.0004
 
 
 @pytest.mark.parametrize("which", (0, 1))
 def test_a_plateau_that_waits(which):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         callbacks = [plateaus(20)[which], TargetDensity(0.1)]
         _, history = fitted(callbacks)
     np.testing.assert_allclose(history["learning_rate"], 0.003, rtol=1e-6)

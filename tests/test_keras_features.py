@@ -4,7 +4,6 @@ import os
 import pathlib
 import subprocess
 import sys
-import warnings
 
 import keras
 import numpy as np
@@ -19,6 +18,7 @@ from helpers import (
     compiled,
     data,
     fed,
+    heard,
     mlp,
     multi_optimizer,
     state,
@@ -454,14 +454,9 @@ class TestResuming:
         train(model, 2)
         before = model.get_weights()[::2]
         model.optimizer.freeze_support()
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+        with heard() as found:
             train(model, 4)
-        told = [
-            w
-            for w in found
-            if "`optimizer.freeze_support(True)`" in str(w.message)
-        ]
+        told = [w for w in found if "`optimizer.freeze_support(True)`" in w]
         pairs = zip(before, model.get_weights()[::2], strict=True)
         same = all(((a != 0) == (b != 0)).all() for a, b in pairs)
         # torch compiles nothing

@@ -4,12 +4,23 @@ import copy
 import importlib.util
 import io
 import itertools
+import sys
 import warnings
 
 import keras
 import numpy as np
 import pytest
-from helpers import Crash, array, compiled, data, fed, mlp, train
+from helpers import (
+    Crash,
+    array,
+    compiled,
+    data,
+    fed,
+    heard,
+    mlp,
+    train,
+    unwarned,
+)
 from keras import layers
 
 import keras_bregman as kb
@@ -75,15 +86,10 @@ class TestWatch:
         """What a training is told, of so many steps an epoch."""
         x, y = (np.tile(a, (steps, 1)) for a in data())
         watch = [*callbacks, SparsityWatch()]
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+        with heard() as found:
             batches = fed(x, y, len(x) // steps)
             model.fit(**batches, epochs=epochs, verbose=0, callbacks=watch)
-        return [
-            str(w.message)
-            for w in found
-            if w.category is UserWarning and "eights" in str(w.message)
-        ]
+        return [text for text in found if "eights" in text]
 
     def test_all_is_switched_on_in_a_few_steps(self):
         model = _started(kb.AdaBreg(0.5, 0.05), 0.2, method="balanced")
@@ -183,13 +189,12 @@ class TestWatch:
         optimizer.freeze_support()
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss)
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+        with heard() as found:
             batches = fed(dataset.x_train, dataset.y_train, 32)
             model.fit(
                 **batches, epochs=4, verbose=0, callbacks=[SparsityWatch()]
             )
-        told = [str(w.message) for w in found if "use_bias" in str(w.message)]
+        told = [text for text in found if "use_bias" in text]
         assert len(told) == use_bias
         assert all("Units of conv/kernel are dead" in text for text in told)
 
@@ -212,10 +217,9 @@ class TestWatch:
                 dense.bias.assign(np.full(4, biases[epoch]))
 
         model.compile(kb.LinBreg(0.0, 0.1), "mse")
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+        with heard() as found:
             train(model, 2, callbacks=[Stray(), SparsityWatch()])
-        told = [str(w.message) for w in found if "use_bias" in str(w.message)]
+        told = [text for text in found if "use_bias" in text]
         assert len(told) == warns
 
     def test_a_bias_that_dead_units_share_is_not_theirs(self):
@@ -228,10 +232,9 @@ class TestWatch:
         heads.kernel.assign(kernel)
         model.compile(kb.AdaBreg(0.001, 0.1), "mse")
         x, y = np.ones((8, 6, 4)), np.ones((8, 2))
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
+        with heard() as found:
             model.fit(x, y, epochs=3, verbose=0, callbacks=[SparsityWatch()])
-        assert not any("use_bias" in str(w.message) for w in found)
+        assert not any("use_bias" in text for text in found)
 
     def test_a_frozen_layer_of_zeros_is_meant(self):
         model = mlp()
@@ -348,8 +351,7 @@ def test_what_a_callback_restores_was_not_switched_on():
                 kernel.variable.assign(np.ones(kernel.variable.shape))
 
     model = _started(kb.AdaBreg(0.001, 0.05), 0.1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+    with unwarned():
         train(model, 2, callbacks=[SparsityWatch(), Restore()])
 
 
@@ -540,8 +542,6 @@ def test_histograms_reach_tensorboard(tmp_path):
 
 
 def test_a_board_without_tensorflow_says_so(tmp_path, monkeypatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(ImportError, match="pip install tensorflow"):
         kb.callbacks.SparsityBoard(tmp_path)
