@@ -26,6 +26,12 @@ def _arranged(order, *others):
     return [logger, *others] if order == "first" else [*others, logger]
 
 
+def _densities_in(path):
+    """What Keras' `CSVLogger` has written."""
+    with path.open() as file:
+        return [float(row["density"]) for row in csv.DictReader(file)]
+
+
 first_or_last = pytest.mark.parametrize("order", ("first", "last"))
 
 
@@ -69,9 +75,7 @@ class TestSparsityLogger:
         path = tmp_path / "log.csv"
         logger = keras.callbacks.CSVLogger(path)
         history = train(_model(), 3, callbacks=_arranged(order, logger))
-        with path.open() as file:
-            rows = [float(row["density"]) for row in csv.DictReader(file)]
-        assert rows == history.history["density"]
+        assert _densities_in(path) == history.history["density"]
 
     @first_or_last
     def test_early_stopping(self, order):
@@ -106,9 +110,7 @@ class TestSparsityLogger:
         logger = Logger()
         callbacks = [keras.callbacks.CSVLogger(path), logger]
         history = train(_model(), 2, callbacks=callbacks).history
-        with path.open() as file:
-            rows = [float(row["density"]) for row in csv.DictReader(file)]
-        assert rows == history["density"]
+        assert _densities_in(path) == history["density"]
         assert logger.was_set
 
     def test_in_a_ready_callback_list(self, tmp_path):
@@ -120,10 +122,8 @@ class TestSparsityLogger:
             model=model,
         )
         train(model, 2, callbacks=ready)
-        with path.open() as file:
-            rows = [float(row["density"]) for row in csv.DictReader(file)]
-        assert rows == model.history.history["density"]
-        assert len(rows) == 2
+        assert _densities_in(path) == model.history.history["density"]
+        assert len(_densities_in(path)) == 2
 
     @pytest.mark.tensorflow
     @first_or_last

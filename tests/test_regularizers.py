@@ -698,12 +698,16 @@ def test_bad_groups(groups):
         assert repr(groups) in str(error.value)
 
 
-@pytest.mark.parametrize("groups", [(2,), (0, -3), (0, 0), (1, -1)])
+@pytest.mark.parametrize(
+    "groups", [(2,), (-3,), (0, -3), (0, 2), (0, 0), (1, -1)]
+)
 def test_axes_that_a_kernel_does_not_have(groups):
     x = to_tensor(np.ones((3, 2)))
     regularizer = GroupLasso(0.1, groups)
     for use in (regularizer.value, regularizer.prox, regularizer.subgradient):
-        with pytest.raises(ValueError, match="`groups`") as error:
+        with pytest.raises(
+            ValueError, match="`groups` must name axes"
+        ) as error:
             use(x)
         assert str(groups) in str(error.value)
         assert "(3, 2)" in str(error.value)
@@ -733,13 +737,6 @@ def test_get_of_something_else(identifier, reason):
         regularizers.get(identifier)
     assert reason in str(error.value)
     assert repr(identifier) in str(error.value)
-
-
-@pytest.mark.parametrize("groups", [(2,), (-3,), (0, 2), (0, 0)])
-def test_axes_that_a_matrix_does_not_have(groups):
-    x = to_tensor(np.ones((2, 3), "float32"))
-    with pytest.raises(ValueError, match="`groups` must name axes"):
-        regularizers.GroupLasso(1.0, groups).prox(x)
 
 
 @pytest.mark.parametrize("alpha", (0.0, 0.5))

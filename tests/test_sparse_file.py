@@ -216,9 +216,6 @@ def test_a_truncated_or_changed_file_is_refused(tmp_path):
 
 def rewritten(content, change):
     """A file whose header was changed by someone who knows the format."""
-    import hashlib
-    import json
-
     start = sparse_file._START
     magic, version, length = start.unpack_from(content)
     packed = content[start.size : start.size + length]
