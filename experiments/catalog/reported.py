@@ -100,24 +100,16 @@ def _as_reported(base: Recipe) -> tuple[Recipe, ...]:
     only: the convolutions start dense, with PyTorch's standard deviation
     1/sqrt(3 fan_in), which is He's over the root of 6.
     """
-    common = {
-        "batch_norm": False,
-        "start": {"conv": 1.0, "": 0.01},
-        "start_scale": 6**-0.5,
-        "augment": False,
-    }
-    bregman = {"learning_rate": 0.1, "lam": 0.1, **common}
-    rows = (
-        ("LinBreg", {"optimizer": "LinBreg"}),
-        ("LinBreg momentum", {"optimizer": "LinBreg", "momentum": 0.9}),
-        ("AdaBreg", {"optimizer": "AdaBreg"}),
+    as_reported = base.changed(
+        batch_norm=False,
+        start={"conv": 1.0, "": 0.01},
+        start_scale=6**-0.5,
+        augment=False,
     )
-    return (
-        base.changed(label="Adam (report)", **{**common, "start": 1.0}),
-        *(
-            base.changed(label=f"{label} (report)", **bregman, **changes)
-            for label, changes in rows
-        ),
+    bregman = {"learning_rate": 0.1, "lam": 0.1}
+    return tuple(
+        recipe.changed(label=f"{recipe.label} (report)")
+        for recipe in _table(as_reported, {}, bregman, bregman, bregman)
     )
 
 
