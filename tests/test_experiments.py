@@ -80,7 +80,7 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     monkeypatch.setattr(step, "RESNET18_KERNELS", [(3, 3, 4, 8), (8, 10)])
     monkeypatch.setattr(step, "RESNET18_VECTORS", [8, 10])
     rows = step.measure(repeats=2)
-    assert len(rows) == len(step.PAIRS) * len(step.modes())
+    assert len(rows) == len(step.TWINS) * len(step.modes())
     slots = {s["optimizer"]: s["slots"] for s in rows}
     # duals of kernels only; as scalars iterations, tau, two lambdas, and the
     # density at the start
@@ -91,7 +91,7 @@ def test_the_benchmark_reports_every_pair(monkeypatch):
     assert slots["AdaBreg"] == pytest.approx(2 + dual)
     timed = {"backend": keras.config.backend(), "steps": rows}
     text = command.describe_steps([timed])
-    assert all(name in text for name in step.PAIRS)
+    assert all(name in text for name in step.TWINS)
 
 
 def test_the_benchmark_of_fit_times_every_optimizer():
