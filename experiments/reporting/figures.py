@@ -63,7 +63,7 @@ class Drawn(NamedTuple):
     note: str
     files: list[str]
     images: dict[str, bytes]
-    width: float = 0.0
+    width: float
 
 
 def _curves(*keys: str, log_density: bool = False):
@@ -181,32 +181,21 @@ def figure1() -> Drawn:
     title = "Figure 1: the layers of the ConvNet"
     layers = architecture.read_layers()
     note = "Names, sizes and numbers are read from the model that is trained."
-    return Drawn(
-        "figure1",
-        title,
-        "table1",
-        "full",
-        note,
-        [],
-        *render(lambda: architecture.draw(layers), title),
-    )
+    images, width = render(lambda: architecture.draw(layers), title)
+    return Drawn("figure1", title, "table1", "full", note, [], images, width)
 
 
 def of_inference(archive: Archive) -> Drawn:
     """Accuracy over speed, from the benchmark's result."""
-    rows = inference.measured(archive)
+    title, rows = inference.TITLE, inference.measured(archive)
+    if rows:
+        note = "One seed."
+        images, width = render(lambda: inference.draw(rows), title)
+    else:
+        note, images, width = "Not measured yet.", {}, 0.0
+    files = [name_of(archive.bench_file(f)) for f in inference.files(archive)]
     return Drawn(
-        "inference",
-        inference.TITLE,
-        "inference",
-        "full",
-        "One seed." if rows else "Not measured yet.",
-        [name_of(archive.bench_file(f)) for f in inference.files(archive)],
-        *(
-            render(lambda: inference.draw(rows), inference.TITLE)
-            if rows
-            else ({},)
-        ),
+        "inference", title, "inference", "full", note, files, images, width
     )
 
 
@@ -224,15 +213,14 @@ def _drawn(spec, archive, scale):
     small = scale != "full"
     name = f"{spec.name}-small" if small else spec.name
     title = f"{spec.title} (small scale)" if small else spec.title
-    present = any(row.results for row in rows)
+    if any(row.results for row in rows):
+        note = _note(rows)
+        images, width = render(lambda: spec.draw(rows), title)
+    else:
+        note, images, width = f"No {scale} run yet.", {}, 0.0
+    files = [file for row in rows for file in row.files.values()]
     return Drawn(
-        name,
-        title,
-        spec.experiment,
-        scale,
-        _note(rows) if present else f"No {scale} run yet.",
-        [file for row in rows for file in row.files.values()],
-        *(render(lambda: spec.draw(rows), title) if present else ({},)),
+        name, title, spec.experiment, scale, note, files, images, width
     )
 
 

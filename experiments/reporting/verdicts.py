@@ -53,21 +53,21 @@ def judge(claim: Claim, archive: Archive) -> Verdict:
         outcome, sentence = claim.judge({**rows, **seen})
         sentence += f" {_seeds(rows.values())}"
         if scale != "full":
-            outcome, sentence = OPEN, f"{_AT_SMALL} {sentence}"
-        files = [
+            outcome = OPEN
+            sentence = (
+                "Only at small scale, which the paper cannot be held against: "
+                f"{sentence}"
+            )
+        files = {
             file
             for row in (*rows.values(), *seen.values())
             for file in row.files.values()
-        ]
-        return _verdict(claim, outcome, sentence, scale, sorted(set(files)))
-    return _verdict(claim, OPEN, _lacking(claim, lacking["full"]), None, [])
-
-
-_AT_SMALL = "Only at small scale, which the paper cannot be held against:"
-
-
-def _verdict(claim, outcome, sentence, scale, files):
-    return Verdict(claim.key, claim.text, outcome, sentence, scale, files)
+        }
+        return Verdict(
+            claim.key, claim.text, outcome, sentence, scale, sorted(files)
+        )
+    sentence = _lacking(claim, lacking["full"])
+    return Verdict(claim.key, claim.text, OPEN, sentence, None, [])
 
 
 def _seeds(rows):
