@@ -15,19 +15,6 @@ PathLike = str | os.PathLike[str]  # what `check_path` takes
 _LONGEST = 300  # characters of a value that a message repeats
 
 
-def refuse(name, value, bound):
-    """Raises ValueError for an argument.
-
-    Args:
-        name: Of the argument.
-        value: What was given.
-        bound: What it must be, as a phrase behind "must be".
-    """
-    raise ValueError(
-        f"`{name}` must be {bound}. Received: {name}={shown(value)}"
-    )
-
-
 def shown(value) -> str:
     """`repr` of anything, shortened."""
     try:
@@ -47,7 +34,9 @@ def check(name, value, good, bound):
         bound: What it must be, as a phrase behind "must be".
     """
     if not good:
-        refuse(name, value, bound)
+        raise ValueError(
+            f"`{name}` must be {bound}. Received: {name}={shown(value)}"
+        )
 
 
 def as_number(value):

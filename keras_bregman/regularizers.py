@@ -23,7 +23,6 @@ from keras_bregman._checks import (
     check_number,
     check_scalar,
     check_tensor,
-    refuse,
     shown,
 )
 from keras_bregman.kernels import Layout, layout_of
@@ -259,14 +258,13 @@ class GroupLasso(Regularizer):
 
     def __init__(self, lam: float, groups: str | tuple[int, ...] = "unit"):
         super().__init__(lam)
-        if isinstance(groups, str) and groups in _GROUPS:
-            self.groups: str | tuple[int, ...] = groups
-        elif isinstance(groups, (tuple, list)) and all(
+        is_name = isinstance(groups, str) and groups in _GROUPS
+        are_axes = isinstance(groups, (tuple, list)) and all(
             isinstance(axis, numbers.Integral) for axis in groups
-        ):
-            self.groups = tuple(int(axis) for axis in groups)
-        else:
-            refuse("groups", groups, f"one of {_GROUPS} or a tuple of axes")
+        )
+        bound = f"one of {_GROUPS} or a tuple of axes"
+        check("groups", groups, is_name or are_axes, bound)
+        self.groups = groups if is_name else tuple(map(int, groups))
 
     def value(self, x, lam=None, layout=None):
         x, lam = self._taken(x, lam)

@@ -29,7 +29,6 @@ from keras_bregman._checks import (
     check_choice,
     check_integer,
     check_number,
-    refuse,
 )
 from keras_bregman._pictures import figure_of, write
 from keras_bregman.callbacks import SparsityLogger, TargetDensity
@@ -352,21 +351,18 @@ def _last(trial, name):
 
 def _checked(name, choice, high=sys.float_info.max):
     """A number or a range, greater than 0."""
-    is_range = isinstance(choice, (tuple, list))
-    ends = [
-        as_number(end) for end in (choice if is_range else (choice, choice))
-    ]
-    bound = f"greater than 0, at most {high:g}"
-    if (
-        len(ends) != 2
-        or not 0 < ends[0] <= ends[1] <= high
-        or (is_range and ends[0] == ends[1])
-    ):
-        refuse(
-            name,
-            choice,
-            f"a number, or a range (low, high) with low < high, {bound}",
-        )
+    if isinstance(choice, (tuple, list)):
+        ends = [as_number(end) for end in choice]
+        good = len(ends) == 2 and 0 < ends[0] < ends[1] <= high
+    else:
+        good = 0 < as_number(choice) <= high
+    check(
+        name,
+        choice,
+        good,
+        "a number, or a range (low, high) with low < high, greater than 0, at "
+        f"most {high:g}",
+    )
     return choice
 
 
