@@ -324,18 +324,13 @@ def _read_cache(name: str, path: Path) -> list[np.ndarray] | None:
 
 
 def _write_cache(name: str, path: Path, arrays: list[np.ndarray]) -> None:
+    from keras_bregman._files import replacing  # Keras takes seconds
+
     contents: dict[str, Any] = dict(zip(_KEYS, arrays, strict=True))
     contents["format"] = f"{_FORMAT} {name}"
-    # beside the file, so that the move is one step on one file system
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(part, "wb") as file:
-                np.savez(file, **contents)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        with replacing(path) as made, open(made, "wb") as file:
+            np.savez(file, **contents)
     except OSError as error:
         warnings.warn(
             f"The cache file {path} cannot be written ({error}); {name!r} is "
