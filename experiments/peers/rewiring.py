@@ -125,7 +125,7 @@ def _numpy(kernel: MaskedKernel):
     return mask, ops.convert_to_numpy(kernel.variable).ravel()
 
 
-def _largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+def _largest(values: np.ndarray, n: int, among: np.ndarray) -> np.ndarray:
     """Where the n largest of a vector are, of those in the mask `among`."""
     found = np.zeros(values.size, bool)
     if n:
@@ -134,6 +134,6 @@ def _largest(values: np.ndarray, n: int, among=True) -> np.ndarray:
     return found
 
 
-def _smallest(values: np.ndarray, n: int, among=True) -> np.ndarray:
+def _smallest(values: np.ndarray, n: int, among: np.ndarray) -> np.ndarray:
     """Where the n smallest of a vector are, of those in the mask `among`."""
     return _largest(-values, n, among)
