@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -22,6 +21,7 @@ from keras_bregman._checks import (
 from keras_bregman._paths import numbered, path_of
 from keras_bregman._scalars import to_float
 from keras_bregman._table import table
+from keras_bregman._warning import warn
 from keras_bregman.choice import Choice, Regularized, Shrink
 from keras_bregman.stepping import Exactly, SteppingOptimizer
 
@@ -191,11 +191,10 @@ class ProximalOptimizer(SteppingOptimizer):
             self.initial_density.assign(NOT_BEGUN)
         for entry in self.regularized():
             if not 0 <= to_float(entry.lam) < math.inf:
-                warnings.warn(
+                warn(
                     f"The state loaded into {type(self).__name__} holds "
                     f"lambda={to_float(entry.lam):g}: it comes from another "
-                    f"optimizer. lambda is set back to {entry.given_lam:g}.",
-                    stacklevel=2,
+                    f"optimizer. lambda is set back to {entry.given_lam:g}."
                 )
                 entry.lam.assign(entry.given_lam)
 

@@ -531,6 +531,13 @@ class TestLoadedState:
             optimizer = _loaded("_lambda", lam)
         assert float(optimizer.lambdas["kernel"]) == 2
 
+    def test_what_is_no_strength_is_told_of_each_time(self):
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("default")  # as in a script
+            for _ in range(2):
+                _loaded("_lambda", -0.5)
+        assert sum("set back" in str(w.message) for w in found) == 2
+
     @pytest.mark.parametrize(
         ("density", "expected"),
         [(0.5, 0.5), (1, 1), (0, 0), (-0.5, -1), (1.5, -1), (math.nan, -1)],
