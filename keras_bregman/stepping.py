@@ -57,11 +57,12 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
     def __init__(self, learning_rate, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._frozen = False
-        # whether it was frozen in what was run or traced, and at last; and in
-        # steps that were made anew, but for what is compiled within them
+        # whether it was frozen in any step that was ever run or traced, and in
+        # the last since steps were made anew; and whether they were, of which
+        # what is compiled within them may go on
         self._traced: set[bool] = set()
         self._frozen_in_step: bool | None = None
-        self._forgotten: set[bool] = set()
+        self._has_forgotten = False
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
@@ -350,8 +351,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Of a function that is compiled for both, by `support_is_frozen` as an
         argument, none are.
         """
-        known = self._traced | self._forgotten
-        return bool(known) and self._frozen not in known and self._has_gone_on()
+        is_known = not self._traced or self._frozen in self._traced
+        return not is_known and self._has_gone_on()
 
     def is_compiled_for(self, frozen: bool) -> bool:
         """Whether the step that was compiled last, if any, is of that state."""
@@ -362,8 +363,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
 
         But for a function that somebody has compiled within them.
         """
-        self._forgotten |= self._traced
-        self._traced.clear()
+        self._has_forgotten = bool(self._traced)
         self._frozen_in_step = None
 
     def _has_gone_on(self):
@@ -403,13 +403,12 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             for variable in var_list:
                 variable.assign(ops.copy(ops.convert_to_tensor(variable)))
         # on JAX fit also comes here when it fails, and that error goes first
-        fails = keras.config.backend() == "jax" and sys.exc_info()[0]
-        if fails:
+        if keras.config.backend() == "jax" and sys.exc_info()[0]:
             return
         check_finite(var_list)
         # `fit` has one step, the last
         call = f"freeze_support({self._frozen})"
-        if self._forgotten and self.step_is_stale:
+        if self._has_forgotten and self.step_is_stale:
             warn(
                 f"`{call}` was called when a function that applies gradients "
                 "was compiled, and this training has gone on without it. Leave "
