@@ -449,6 +449,21 @@ class TestLiveView:
         train(model, 1, callbacks=[LiveView(file=out)])
         assert "weights are NaN" in out.getvalue()
 
+    def test_behind_nan_it_begins_anew(self):
+        out = self.Terminal()
+        model = self.watched(io.StringIO(), 1)
+        kernel = model.get_layer("out").kernel
+        view = LiveView(file=out)
+        view.set_model(model)
+        view.set_params({"epochs": 3})
+        view.on_train_begin()
+        good = keras.ops.convert_to_numpy(kernel)
+        for epoch, value in enumerate((good, np.nan * good, good)):
+            kernel.assign(value)
+            view.on_epoch_end(epoch)
+        assert "\x1b" not in out.getvalue()
+        assert len(out.getvalue().splitlines()) == 3 + 1 + 3
+
     def test_shows_what_is_regularized_instead(self):
         out = self.Terminal()
         model = _started(kb.AdaBreg(0.01, {"hidden/bias": 0.01}))

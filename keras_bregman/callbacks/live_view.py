@@ -61,6 +61,7 @@ class LiveView(keras.callbacks.Callback):
             counts = sparsity.count(self.model, self.of)
         except FloatingPointError:  # said by others, who can do something
             file.write(f"{head}  weights are NaN\n")
+            self._drawn = 0  # what stands above that line is left
             return
         lines = [f"{head}  density {sparsity.total(counts).density:.2%}"]
         room = shutil.get_terminal_size()
