@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import platform
+import threading
 from typing import Any, NamedTuple
 
 import keras
@@ -25,6 +26,8 @@ _JOINED_ON_CPU, _JOINED = 2**16, 2**22
 _CUT = 2**17
 # of one function; joined variables come in any length if gradients come and go
 _RECORDINGS = 256
+# torch's tracer patches its modules for all threads
+_ONE_RECORDS = threading.Lock()
 
 
 class Slice(NamedTuple):
@@ -104,7 +107,8 @@ def _record(function, tensors):
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    recorded = make_fx(function)(*tensors)
+    with _ONE_RECORDS:
+        recorded = make_fx(function)(*tensors)
     _shorten(recorded.graph)
     # tensors come one by one and go in a tuple, with nothing to take apart
     recorded.graph.set_codegen(torch.fx.graph.CodeGen())

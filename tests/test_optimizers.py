@@ -1,7 +1,10 @@
 """The optimizers' arithmetic, their arguments and their choice of variables."""
 
 import math
+import threading
+import time
 import warnings
+from concurrent import futures
 from functools import partial
 
 import keras
@@ -812,6 +815,25 @@ class TestJoinedVariables:
             model.fit(x, np.ones((4, 144)), verbose=0)
             assert (model.get_weights()[0] != before).any()
             model.to(memory_format=torch.channels_last)
+
+    def test_models_in_several_threads(self):
+        alone = threading.Lock()  # torch's tracer has to be
+
+        class Slow(kb.LinBreg):
+            def direction(self, *args):
+                assert alone.acquire(blocking=False)
+                time.sleep(0.1)
+                alone.release()
+                return super().direction(*args)
+
+        def trained(_):
+            optimizer, variable = Slow(0.1, 0.1), keras.Variable(np.ones(3))
+            optimizer.apply([ops.ones(3)], [variable])
+            return array(variable)
+
+        with futures.ThreadPoolExecutor(3) as pool:
+            for found in pool.map(trained, range(3)):
+                np.testing.assert_allclose(found, 0.9, rtol=1e-6)
 
     @pytest.mark.parametrize("most", [0, 256])
     @pytest.mark.parametrize("name", OPTIMIZERS)
