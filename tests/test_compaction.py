@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from functools import partial
 
 import keras
@@ -14,6 +15,7 @@ from keras import layers, ops
 
 import keras_bregman as kb
 from keras_bregman._comparing import difference
+from keras_bregman.compaction import elementwise
 
 pytestmark = pytest.mark.usefixtures("compiled_in_haste")
 
@@ -596,6 +598,20 @@ def test_the_report_says_what_was_left_whole():
     assert report.before.flops == 2 * (3 * 4 + 4 * 2)
     assert report.before.bytes == 4 * model.count_params()
     assert "normalizes over channels" in str(report)
+
+
+OPERATIONS = sorted(elementwise.OPERATIONS - {"Mish"})  # not in `keras.ops`
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+def test_operations_are_known_by_the_name_of_what_makes_them(kind):
+    snake = re.sub("(?<=[a-z])(?=[A-Z])", "_", kind).lower()
+    given = keras.Input((3,))
+    x = layers.Dense(6, name="one")(given)
+    model = keras.Model(given, layers.Dense(2)(getattr(ops, snake)(x)))
+    kill(model.get_layer("one"), [1, 4])
+    small = kb.compact(model)
+    assert small.get_layer("one").units == 4
 
 
 def test_the_report_gives_the_reason_and_not_another():

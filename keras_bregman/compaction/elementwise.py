@@ -54,7 +54,7 @@ IDENTITIES: tuple[type, ...] = (
     keras.layers.SpatialDropout3D,
 )
 OPERATIONS = {
-    "Abs",
+    "Absolute",
     "Celu",
     "Elu",
     "Exp",
