@@ -614,6 +614,22 @@ def test_operations_are_known_by_the_name_of_what_makes_them(kind):
     assert small.get_layer("one").units == 4
 
 
+def test_the_report_says_which_operation_left_others_whole():
+    given = keras.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(given)
+    x = layers.Dense(6, name="one")(x)
+    x = layers.Dense(2, name="two")(ops.mean(ops.abs(x), axis=1))
+    inner = keras.Model(given, x, name="inner")
+    model = keras.Model(given, inner(given))
+    kill(inner.get_layer("one"), [1])
+    small, report = kb.compact(model, return_report=True)
+    assert parameters(small) == parameters(model)
+    # masks are operations too, and hold nothing
+    notes = {row.name: (row.kind, row.note) for row in report.rows if row.note}
+    (mean,) = (o.name for o in inner.operations if "mean" in o.name)
+    assert notes == {f"inner/{mean}": ("Mean", "Mean: not known")}
+
+
 def test_the_report_gives_the_reason_and_not_another():
     shape = (4, 4, 3)
     model = chain(

@@ -122,7 +122,7 @@ def compact(
 
 
 def _compacted(model, multiple):
-    """A compacted copy, and what is noted of each layer by its path."""
+    """A compacted copy, and by path each layer's kind and what is noted."""
     graph = graph_of(model)
     tied = _tied(graph)
     pieces = _trace(graph, multiple, tied)
@@ -136,7 +136,9 @@ def _compacted(model, multiple):
             made[key], inner = _compacted(layer, multiple)
             notes.update({f"{layer.name}/{k}": v for k, v in inner.items()})
         else:
-            notes[layer.name] = piece.note
+            # of the operations, masks' among them, only what matters
+            if is_layer(layer) or piece.holds:
+                notes[layer.name] = type(layer).__name__, piece.note
             if key not in tied:
                 made[key] = piece.rebuild()
     if isinstance(model, keras.Sequential):
@@ -360,17 +362,12 @@ def _has_gpu():
 
 
 def _rows(model, small, notes):
-    """What every layer was and is."""
+    """What every layer was and is, and what operations have left whole."""
     before, after = map(_sizes, (model, small))
+    none = Size(0, 0, 0)
     return [
-        Row(
-            name,
-            type(layer).__name__,
-            before[name],
-            after[name],
-            notes.get(name, ""),
-        )
-        for name, (layer, _) in layers_of(model).items()
+        Row(name, kind, before.get(name, none), after.get(name, none), note)
+        for name, (kind, note) in notes.items()
     ]
 
 

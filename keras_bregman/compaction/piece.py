@@ -72,6 +72,7 @@ class Piece:
     """
 
     note = ""  # why it is left whole, if so
+    holds = False  # for that, channels which might have left without it
 
     # a call was not what the piece knows: the layer stays whole for all
     is_whole = False
@@ -86,6 +87,7 @@ class Piece:
     def trace(self, call: TracedCall) -> list[Channels | None]:
         """The channels of the outputs."""
         for channels in call.inputs:
+            self.holds |= channels is not None and bool(channels.atoms.any())
             self.classes.pin(channels)
         return [pinned(t) for t in call.outputs]
 

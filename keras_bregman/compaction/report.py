@@ -50,7 +50,7 @@ class Size(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One layer.
+    """One layer, or operation of `keras.ops`.
 
     Attributes:
         name: Its path in the model.
@@ -71,7 +71,8 @@ class CompactionReport:
     """What `compact` did; prints as a table.
 
     Attributes:
-        rows: One `Row` per layer that has weights or was left whole.
+        rows: One `Row` per layer that has weights or was left whole, and per
+            operation of `keras.ops` that leaves whole what it reads.
         before: The model's `Size`.
         after: The compacted model's.
     """
