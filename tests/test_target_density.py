@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import re
 import warnings
 
@@ -577,6 +578,18 @@ def test_another_fit_counts_its_own_steps():
             model.fit(batches(steps), verbose=0, callbacks=callbacks)
         assert kb.density(model) == pytest.approx(0.1, rel=0.02)
     assert densities == [pytest.approx(1.0, abs=0.01)]
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("fits", (0, 1))
+def test_a_pickled_one_is_another(fits):
+    model, callback = perceptron(kb.AdaBreg(0.003, 1.0)), TargetDensity(0.1)
+    for _ in range(fits):
+        fit(model, [callback], epochs=2)
+    again = pickle.loads(pickle.dumps(callback))
+    model = perceptron(kb.AdaBreg(0.003, 1.0))
+    fit(model, [again], epochs=2)
+    assert kb.density(model) == pytest.approx(0.1, rel=0.02)
 
 
 @pytest.mark.once

@@ -165,6 +165,10 @@ class TargetDensity(keras.callbacks.Callback):
         self._alarm: PlateauAlarm | None = None
         self._given: dict[int, float] = {}  # strengths, until they are set
 
+    def __getstate__(self):
+        # of a `fit` that is no concern of a copy, and cannot be pickled
+        return {**super().__getstate__(), "_list": None}
+
     def set_model(self, model):
         super().set_model(model)
         self._list = callbacks = list_that_calls()
