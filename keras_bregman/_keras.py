@@ -65,6 +65,12 @@ def readers(tensor) -> list:
     return [node.operation for node in producer(tensor)._outbound_nodes]
 
 
+def why_not_loaded(error: Exception) -> str:
+    """What Keras says of a model that it cannot load, without the config."""
+    innermost = str(error).rpartition("Exception encountered: ")[2]
+    return innermost.partition("Full object config")[0].rstrip(". \n")
+
+
 def has_nodes(model) -> bool:
     """Whether a model keeps a graph of layers, as `nodes_of` gives it."""
     return hasattr(model, "_nodes_by_depth")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import os
 import pathlib
@@ -20,6 +21,7 @@ from keras_bregman import exporting, sparse_file, sparsity
 from keras_bregman._checks import check_path
 from keras_bregman._files import replacing
 from keras_bregman._graph import is_graph, structure
+from keras_bregman._keras import why_not_loaded
 from keras_bregman._table import table
 
 _FORMATS = {suffix: name for name, suffix in exporting.SUFFIXES.items()}
@@ -44,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             env={**os.environ, "KERAS_BACKEND": "tensorflow"},
         )
     try:
+        _import(options.modules)
         options.command(options)
     except (
         ArithmeticError,
@@ -72,6 +75,15 @@ def _parser():
         adds.add_argument("file", type=pathlib.Path, metavar="FILE")
         if out:
             adds.add_argument("out", type=pathlib.Path, metavar="OUT", help=out)
+        adds.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="that registers layers of your own, in this folder or "
+            "installed; may be given again",
+        )
         adds.set_defaults(command=command)
         return adds
 
@@ -115,6 +127,20 @@ def _add_samples(command, purpose):
         help=f"a .npy file with a batch of inputs, {purpose}; a .npz file for "
         "a model with several, by their names, or without any in order",
     )
+
+
+def _import(modules):
+    """Imports what registers layers, which Keras does not know otherwise."""
+    if modules and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise ImportError(
+                "`--import` must be a module of this folder or an installed "
+                f"one, by its name without .py. Received: {name} ({error})"
+            ) from error
 
 
 def _samples(options, model):
@@ -240,11 +266,13 @@ def _load(file):
     except Exception as error:
         if file.name.endswith(".weights.h5"):
             remedy = "It holds weights alone: load them into the model, save it"
+        elif "Could not locate" in str(error):
+            remedy = "Name the module that has it, by --import MODULE"
         else:
             remedy = "If it was damaged, copy or write it again"
-        why = str(error).rstrip(".")
         raise ValueError(
-            f"'{file}' cannot be read as a model: {why}. {remedy}."
+            f"'{file}' cannot be read as a model: {why_not_loaded(error)}. "
+            f"{remedy}."
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(

@@ -37,7 +37,11 @@ import numpy as np
 
 from keras_bregman._checks import PathLike, check, check_path, shown
 from keras_bregman._files import write_whole
-from keras_bregman._keras import ObjectSharingScope, sublayers
+from keras_bregman._keras import (
+    ObjectSharingScope,
+    sublayers,
+    why_not_loaded,
+)
 from keras_bregman._paths import own_name
 from keras_bregman._quantized import is_told_by_config
 from keras_bregman._sparse_codec import (
@@ -184,9 +188,10 @@ def _model(path, config):
             model = keras.models.model_from_json(config)
     except Exception as error:
         raise ValueError(
-            f"The architecture in '{path}' cannot be made: {error}\nIf it has "
-            "layers of your own, register them; or pass a freshly built "
-            "`model`."
+            f"The architecture in '{path}' cannot be made: "
+            f"{why_not_loaded(error)}. If it has layers of your own, import "
+            "the module that registers them, in a shell by --import MODULE; or "
+            "pass a freshly built `model`."
         ) from error
     if not _is_built(model):
         raise _damaged(path, "holds no architecture of a model")

@@ -1,5 +1,6 @@
 """The command `keras-bregman`."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -57,6 +58,36 @@ def test_inspect_and_density(file, capsys):
     said = capsys.readouterr().out
     assert "hidden/kernel" in said
     assert "30x20" in said
+
+
+def test_layers_of_ones_own_come_from_a_module(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import keras\n"
+        "@keras.saving.register_keras_serializable('mine')\n"
+        "class Twice(keras.layers.Layer):\n"
+        "    def call(self, x):\n"
+        "        return 2 * x\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    twice = importlib.import_module("mine").Twice
+    model = keras.Sequential(
+        [keras.Input((3,)), twice(), layers.Dense(2, name="last")]
+    )
+    model.save("model.keras")
+    kb.save_sparse(model, "model.kbs")
+    for file in ("model.keras", "model.kbs"):
+        status, _, said = run("density", file)
+        assert status == 1
+        assert "Could not locate class 'Twice'" in said
+        assert "--import MODULE" in said
+        assert "'config':" not in said  # pages of it
+        status, said, _ = run("density", file, "--import", "mine")
+        assert status == 0
+        assert "last/kernel" in said
+    status, _, said = run("density", file, "--import", "other")
+    assert status == 1
+    assert "`--import` must be a module" in said and "'other'" in said
 
 
 def test_compact_writes_both_kinds_of_file(file, tmp_path, capsys):
