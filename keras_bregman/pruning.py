@@ -35,16 +35,20 @@ def prune(
 
     of equal magnitudes as many as it takes. This costs accuracy, more than
     `callbacks.TargetDensity` in a training does. To win some of it back, train
-    on with what is left: `freeze_support` before `fit` keeps the
-    others at 0. Biases, normalization, embeddings, and layers with
-    `trainable=False` or LoRA stay as they are.
+    on with what is left: `freeze_support` before `fit` keeps the others at 0.
+    Biases, normalization, embeddings, and layers with `trainable=False` or LoRA
+    stay as they are.
 
     Args:
         model: A built `keras.Model` or layer, changed in place.
         density: Share of the entries that stay, a float in (0, 1]; at least
-            one does. Or a dict from regular expressions to floats: each kernel
-            takes the first whose expression `re.search` finds in its path, by
-            itself, and stays as it is if none does.
+            one does. Or a pattern, as `"2:4"`: of every 4 inputs in a row each
+            unit keeps the 2 of largest weight; a convolution those of its input
+            channels, at each place of its spatial kernel. Kernels whose number
+            of inputs is no multiple of 4, and depthwise ones, stay as they are.
+            Or a dict from regular expressions to either: each kernel takes the
+            first whose expression `re.search` finds in its path, by itself, and
+            stays as it is if none does.
         distribution: For a float: `"global"`, the largest of all kernels
             together; `"uniform"`, the same share of each; `"erdos-renyi"`,
             shares proportional to sum(shape) / prod(shape).
