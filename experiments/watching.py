@@ -34,7 +34,7 @@ def started(*arguments: str) -> Iterator[subprocess.Popen]:
 
 
 def wait_for(
-    what: Callable[[], object], process: subprocess.Popen, seconds: float = 120
+    what: Callable[[], object], process: subprocess.Popen, seconds: float = 300
 ) -> bool:
     """Whether something comes true before a process ends.
 
