@@ -110,10 +110,8 @@ def largest_in_blocks(
     """
     front = range(len(axes))
     moved = np.moveaxis(np.abs(_comparable(array)), axes, front)
-    length, others = (
-        math.prod(shape)
-        for shape in (moved.shape[: len(axes)], moved.shape[len(axes) :])
-    )
+    length = math.prod(moved.shape[: len(axes)])
+    others = math.prod(moved.shape[len(axes) :])
     blocks = moved.reshape(length // m, m, others)
     mask = np.zeros(blocks.shape, bool)
     places = np.argpartition(-blocks, n - 1, axis=1)[:, :n]
