@@ -19,27 +19,13 @@ _EXAMPLES = 2  # at random, where the model does not say how many it takes
 def difference(some, others) -> float:
     """The largest between outputs, relative to the largest output or to 1.
 
-    Infinite if the shapes, words, or what is not a number differ.
+    Of integers, which may be classes, the share that differs. Infinite if the
+    shapes, words, or what is not a number differ.
     """
-    worst = 0.0
     pairs = zip(
         keras.tree.flatten(some), keras.tree.flatten(others), strict=True
     )
-    for pair in pairs:
-        if any(map(_is_text, pair)):
-            if not np.array_equal(*(words(np.asarray(x)) for x in pair)):
-                return math.inf
-            continue
-        one, other = (
-            ops.convert_to_numpy(ops.cast(x, "float32")) for x in pair
-        )
-        finite = np.isfinite(one)
-        if one.shape != other.shape or (finite != np.isfinite(other)).any():
-            return math.inf
-        one, other = one[finite], other[finite]
-        most = max(1.0, float(np.abs(one).max(initial=0.0)))
-        worst = max(worst, float(np.abs(one - other).max(initial=0.0)) / most)
-    return worst
+    return max(_between(*pair) for pair in pairs)
 
 
 def random_inputs(model: keras.Model):
@@ -94,6 +80,25 @@ def as_inputs(model: keras.Model, samples):
         if array.dtype.kind == "f":
             check("samples", "NaN", not np.isnan(array).any(), "numbers")
     return keras.tree.pack_sequence_as(structure(model), arrays)
+
+
+def _between(one, other):
+    """`difference` of two tensors."""
+    if _is_text(one) or _is_text(other):
+        same = np.array_equal(*(words(np.asarray(x)) for x in (one, other)))
+        return 0.0 if same else math.inf
+    is_float = "float" in keras.backend.standardize_dtype(one.dtype)
+    one, other = (
+        ops.convert_to_numpy(ops.cast(x, "float32")) for x in (one, other)
+    )
+    finite = np.isfinite(one)
+    if one.shape != other.shape or (finite != np.isfinite(other)).any():
+        return math.inf
+    if not is_float:
+        return np.count_nonzero(one != other) / max(1, one.size)
+    one, other = one[finite], other[finite]
+    most = max(1.0, float(np.abs(one).max(initial=0.0)))
+    return float(np.abs(one - other).max(initial=0.0)) / most
 
 
 def _is_text(x):

@@ -37,6 +37,23 @@ def without_functions() -> Iterator[None]:
         tf.config.run_functions_eagerly(before)
 
 
+@contextlib.contextmanager
+def signs_without_bits() -> Iterator[None]:
+    """Has `argmax` and `argmin` take no bits apart, which few runtimes can.
+
+    On TensorFlow Keras reads the sign of a zero off its bits, so that -0 is
+    less than 0. Between the two the first is then as good as the other.
+    """
+    from keras.src.backend.tensorflow import numpy
+
+    before = numpy.signbit
+    numpy.signbit = lambda x: x < 0
+    try:
+        yield
+    finally:
+        numpy.signbit = before
+
+
 def sublayers(
     layer: keras.layers.Layer, include_self: bool = True
 ) -> Iterable[keras.layers.Layer]:

@@ -19,7 +19,7 @@ from keras_bregman._checks import PathLike, check, check_choice, check_path
 from keras_bregman._comparing import as_inputs, difference, random_inputs
 from keras_bregman._files import replacing
 from keras_bregman._graph import check_graph, structure
-from keras_bregman._keras import sublayers
+from keras_bregman._keras import signs_without_bits, sublayers
 from keras_bregman._onnx import onnx_of
 from keras_bregman._signature import (
     input_names,
@@ -89,7 +89,7 @@ def export(
 
     Returns:
         The largest difference between the outputs, relative to the largest
-        output or to 1.
+        output or to 1; of integers the share that differs.
 
     Raises:
         ValueError: For an argument out of range, or another backend.
@@ -190,13 +190,17 @@ def _in_halves(model):
 
 @contextlib.contextmanager
 def _computing(model, format):
-    """Has a model compute in the precision that the runtime knows."""
-    layers = [] if format == "saved_model" else _in_halves(model)
+    """Has a model compute as the runtime can: whole precision, no bits."""
+    if format == "saved_model":
+        yield
+        return
+    layers = _in_halves(model)
     policies = [layer.dtype_policy for layer in layers]
     try:
         for layer in layers:
             layer.dtype_policy = "float32"
-        yield
+        with signs_without_bits():
+            yield
     finally:
         for layer, policy in zip(layers, policies, strict=True):
             layer.dtype_policy = policy

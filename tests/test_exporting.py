@@ -10,6 +10,7 @@ from keras import layers
 
 import keras_bregman as kb
 from keras_bregman import _runtimes, _signature, exporting
+from keras_bregman._comparing import difference
 
 
 def network(density=0.02):
@@ -229,8 +230,8 @@ def test_bfloat16(tmp_path):
 )
 def test_names_that_a_signature_cannot_have(tmp_path, format, name, names):
     inputs = [keras.Input((4,), name=name) for name in names]
-    difference = layers.Subtract()(inputs)
-    model = keras.Model(inputs, layers.Dense(2)(difference))
+    less = layers.Subtract()(inputs)
+    model = keras.Model(inputs, layers.Dense(2)(less))
     assert kb.export(model, tmp_path / name, format) < 1e-5
 
 
@@ -371,6 +372,22 @@ def test_operations_that_onnx_has_not(tmp_path):
 
 
 @pytest.mark.tensorflow
+@FORMATS
+def test_classes_may_come_out(tmp_path, format, name):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(5, 3)(inputs)
+    classes = keras.ops.argmax(x, -1), keras.ops.argmin(x, -1)
+    assert kb.export(keras.Model(inputs, classes), tmp_path / name, format) == 0
+
+
+def test_of_integers_the_share_that_differs_counts():
+    one, other = np.array([0, 9, 3, 4]), np.array([9, 9, 3, 4])
+    assert difference([one], [other]) == 0.25
+    assert difference([one], [one]) == 0
+    assert difference([one / 1.0], [other / 1.0]) == 1
+
+
+@pytest.mark.tensorflow
 def test_what_fails_leaves_the_former_file(tmp_path):
     inputs = keras.Input((6,))
     x = layers.Dense(4)(inputs)
@@ -378,7 +395,7 @@ def test_what_fails_leaves_the_former_file(tmp_path):
     kb.export(keras.Model(inputs, x), path, "onnx")
     before = path.read_bytes()
     with pytest.raises(RuntimeError, match="Nothing is written"):
-        kb.export(keras.Model(inputs, keras.ops.argmax(x, -1)), path, "onnx")
+        kb.export(keras.Model(inputs, keras.ops.erfinv(x)), path, "onnx")
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
     quantized = keras.Sequential([inputs, layers.Dense(4)])
