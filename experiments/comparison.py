@@ -6,7 +6,8 @@ a grid around its published settings, and on LeNet-300-100 three further rounds
 from the best so far, over weight decay, over what may go with it, and over when
 weights leave or move, at one density and for one seed. What the validation
 split likes best, among those that reach the density by themselves, is what the
-curves are trained with. The networks of CIFAR-10 have had no trials.
+curves are trained with. The networks of CIFAR-10 have published settings and
+first guesses, and trials to see what those are worth.
 """
 
 from __future__ import annotations
@@ -43,9 +44,8 @@ class Method(NamedTuple):
     Attributes:
         label: Its name in tables.
         fixed: Fields of its recipes.
-        grid: Values of further fields, all combinations of which are tried; by
-            default none, what is fixed being a guess or published.
-        chosen: The best of those combinations, in the order of `grid`.
+        grid: Values of further fields, all combinations of which are tried.
+        chosen: One of those combinations, in the order of `grid`.
         rounds: From there on.
         by_density: What a density asks for beside that, where the method has
             no other way to be told one.
@@ -53,8 +53,8 @@ class Method(NamedTuple):
 
     label: str
     fixed: dict[str, Any]
-    grid: Mapping[str, tuple[Any, ...]] = _NOTHING
-    chosen: tuple[Any, ...] = ()
+    grid: Mapping[str, tuple[Any, ...]]
+    chosen: tuple[Any, ...]
     rounds: tuple[Round, ...] = ()
     by_density: Mapping[float, dict[str, Any]] = _NOTHING
 

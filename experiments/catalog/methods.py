@@ -314,7 +314,7 @@ CONVNET_METHODS = (
 )
 
 # The networks of CIFAR-10 learn it by heart, so that all but AdaBreg have
-# weight decay. Settings are published ones and first guesses: no trials.
+# weight decay. Chosen are published settings and first guesses.
 CIFAR_LINBREG = Method(
     "LinBreg",
     {
@@ -322,20 +322,30 @@ CIFAR_LINBREG = Method(
         "lam": 1.0,
         "ramp": 0.4,
         "warmup": 0.05,
-        "learning_rate": 0.5,
         "options": {"weight_decay": 1e-3},
     },
+    {"learning_rate": (0.2, 0.5, 1.0)},
+    (0.5,),
 )
-_CIFAR_SGD = {**DECAYED_SGD, "learning_rate": 0.1}
+_CIFAR_SGD_TAUS = {"learning_rate": (0.05, 0.1, 0.2)}
 CIFAR_METHODS = (
-    _ADABREG._replace(chosen=(1e-3, 0.25)),
+    Method(
+        "AdaBreg",
+        {"optimizer": "AdaBreg", "lam": 1.0},
+        {"learning_rate": (1e-3, 3e-3, 1e-2)},
+        (1e-3,),
+    ),
     CIFAR_LINBREG,
     Method(
         "Pruning",
-        {**_CIFAR_SGD, "method": "pruning", "steering": {"end": 0.5}},
+        {**DECAYED_SGD, "method": "pruning", "steering": {"end": 0.5}},
+        _CIFAR_SGD_TAUS,
+        (0.1,),
     ),
     Method(
         "RigL",
-        {**_CIFAR_SGD, "method": "rigl", "steering": {"fraction": 0.3}},
+        {**DECAYED_SGD, "method": "rigl", "steering": {"fraction": 0.3}},
+        _CIFAR_SGD_TAUS,
+        (0.1,),
     ),
 )

@@ -6,8 +6,13 @@ from typing import Any
 
 from experiments import comparison
 from experiments.catalog import methods
-from experiments.catalog.curves import CONVNET_DENSE, LENET, LENET_FIRST
-from experiments.catalog.experiment import Experiment
+from experiments.catalog.curves import (
+    CONVNET_DENSE,
+    LENET,
+    LENET_FIRST,
+    VGG16_DENSE,
+)
+from experiments.catalog.experiment import QUARTER_CURVE, Experiment
 from experiments.recipes import Recipe
 
 
@@ -127,5 +132,16 @@ EXPERIMENTS = (
             ("search-convnet", 0.023),
             ("search-convnet-10", 0.1),
         )
+    ),
+    Experiment(
+        "search-vgg16",
+        "VGG-16 at 10 %: the trials of four methods",
+        "search-vgg16",
+        comparison.trials(
+            VGG16_DENSE.changed(epochs=30), methods.CIFAR_METHODS, 0.1
+        ),
+        (0,),
+        QUARTER_CURVE,
+        kind="trials",
     ),
 )
