@@ -112,7 +112,7 @@ class Regularizer:
         x = check_tensor("x", x)
         return self.project(x, ops.zeros_like(x), lam, layout)
 
-    def _taken(self, x, lam):
+    def _tensors(self, x, lam):
         """`x` and the strength, checked and as tensors."""
         x = check_tensor("x", x)
         if lam is None:
@@ -161,15 +161,15 @@ class L1(Regularizer):
     separable = True
 
     def value(self, x, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         return ops.sum(lam * ops.abs(x))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         return _soft_threshold(x, lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         v = check_tensor("v", v, like=x)
         return _into_box(x, v, lam)
 
@@ -201,17 +201,17 @@ class NonNegativeL1(Regularizer):
     constrains = True
 
     def value(self, x, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         total = ops.sum(lam * ops.abs(x))
         infinite = ops.convert_to_tensor(math.inf, dtype=x.dtype)
         return ops.where(ops.any(x < 0), infinite, total)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         return ops.relu(x - lam * _step(step, x))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         v = check_tensor("v", v, like=x)
         at_zero = ops.where(v < lam, v, lam)
         return ops.where(x != 0, lam * ops.sign(x), at_zero)
@@ -267,18 +267,18 @@ class GroupLasso(Regularizer):
         self.groups = groups if is_name else tuple(map(int, groups))
 
     def value(self, x, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         axes, weight = self._group(x, layout)
         return lam * weight * ops.sum(_norm(x, axes))
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         axes, weight = self._group(x, layout)
         radius = _step(step, x) * weight * lam
         return _group_threshold(x, axes, radius)
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         v = check_tensor("v", v, like=x)
         axes, weight = self._group(x, layout)
         radius = weight * lam
@@ -353,21 +353,21 @@ class SparseGroupLasso(GroupLasso):
         self.alpha = check_number("alpha", alpha, "[0, 1]")
 
     def value(self, x, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         axes, weight = self._group(x, layout)
         groups = (1 - self.alpha) * weight * ops.sum(_norm(x, axes))
         singles = self.alpha * ops.sum(ops.abs(x))
         return lam * (singles + groups)
 
     def prox(self, x, step=1.0, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         axes, weight = self._group(x, layout)
         step = _step(step, x) * lam
         x = _soft_threshold(x, step * self.alpha)
         return _group_threshold(x, axes, step * ((1 - self.alpha) * weight))
 
     def project(self, x, v, lam=None, layout=None):
-        x, lam = self._taken(x, lam)
+        x, lam = self._tensors(x, lam)
         v = check_tensor("v", v, like=x)
         axes, weight = self._group(x, layout)
         box = self.alpha * lam
