@@ -28,6 +28,7 @@ experiments = [
     "importlib_resources",  # tensorflow-datasets needs it, undeclared
     "matplotlib",
     "scikit-learn",
+    "scipy",
     "tensorflow-datasets",
 ]
 tune = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from scipy.stats import ttest_ind_from_stats
 
 from experiments.archive import Row
 
@@ -47,29 +47,21 @@ def leads(one: Row, other: Row) -> list[str]:
     return [what for what, points in ahead.items() if points > EQUAL]
 
 
-# by Student's t, two-sided, for 1, 2, ... degrees of freedom
-_ONE_IN_TWENTY = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262),
-    *(2.228, 2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101),
-)
-
-
 def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
     """Sign of a difference, 0 if seeds alone make it in over 1 case of 20.
 
-    `None` where a row has one run, and so no spread.
+    By Student's t, two-sided. `None` where a row has one run, and so no spread.
     """
     this, that = one.cell(quantity), other.cell(quantity)
     if this.std is None or that.std is None:
         return None
-    freedom = this.n + that.n - 2
-    squares = (this.n - 1) * this.std**2 + (that.n - 1) * that.std**2
-    error = math.sqrt(squares / freedom * (1 / this.n + 1 / that.n))
-    bound = _ONE_IN_TWENTY[min(freedom, len(_ONE_IN_TWENTY)) - 1] * error
-    difference = mean(one, quantity) - mean(other, quantity)
-    if abs(difference) <= bound:
+    found = ttest_ind_from_stats(
+        *(this.mean, this.std, this.n), *(that.mean, that.std, that.n)
+    )
+    # no number where all runs of both are alike
+    if not found.pvalue <= 1 / 20:
         return 0
-    return 1 if difference > 0 else -1
+    return 1 if found.statistic > 0 else -1
 
 
 def by_count(holding: int, of: int) -> str:
