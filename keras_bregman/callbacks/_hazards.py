@@ -66,9 +66,8 @@ class PlateauAlarm:
         names = [type(c).__name__ for c in callbacks if isinstance(c, kinds)]
         self._name = names[0] if names else None
         self._optimizer = inner_optimizers(model.optimizer)[0]
-        self._rate = self._optimizer.learning_rate if names else None
-        if self._rate is not None:
-            self._rate = to_float(self._rate)
+        # to fall from; None without such a callback, and once it was said
+        self._rate = to_float(self._optimizer.learning_rate) if names else None
 
     def look(self) -> None:
         """To be called while the ramp goes on."""
