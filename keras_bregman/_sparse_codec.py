@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
+FLOATS = ("float16", "float32", "float64", "bfloat16")
 DTYPES = (
-    *("float16", "bfloat16", "float32", "float64", "bool"),
-    *("int8", "int16", "int32", "int64"),
+    *FLOATS,
+    *("bool", "int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64"),
 )
-FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
 def encode(weight, values) -> tuple[dict[str, Any], bytes]:
