@@ -7,7 +7,6 @@ import os
 import pathlib
 import time
 import warnings
-import zipfile
 from typing import Any
 
 import keras
@@ -192,7 +191,7 @@ def _read(archive, name, variables):
     arrays = [archive[f"{name}{i}"] for i in range(len(variables))]
     for variable, value in zip(variables, arrays, strict=True):
         if tuple(variable.shape) != value.shape:
-            raise zipfile.BadZipFile(
+            raise ValueError(
                 f"'{variable.path}' has the shape {tuple(variable.shape)}, "
                 f"and not {value.shape}"
             )
