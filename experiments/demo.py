@@ -15,7 +15,7 @@ from experiments.archive import Row, name_of
 from experiments.data import Dataset, load
 from experiments.progress import Progress, duration, say
 from experiments.recipes import Recipe
-from experiments.reporting import curves
+from experiments.reporting import by_epoch
 from experiments.reporting.figures import render
 from experiments.reporting.tables import settings
 from experiments.training import train
@@ -167,7 +167,7 @@ def describe(rows: list[Row]) -> str:
 def draw(rows: list[Row]) -> bytes:
     """Validation accuracy and density by epoch, as PNG."""
     images, _ = render(
-        lambda: curves.draw(rows, ("val_accuracy", "density"), True),
+        lambda: by_epoch.draw(rows, ("val_accuracy", "density"), True),
         f"{rows[0].recipe.data}: from the same 1 % of the weights",
     )
     return images["png"]

@@ -17,9 +17,9 @@ from experiments.catalog import EXPERIMENTS
 from experiments.reporting import (
     architecture,
     autopsy,
+    by_epoch,
     claims,
     criteria,
-    curves,
     document,
     figures,
     inference,
@@ -747,7 +747,7 @@ def test_a_curve_is_the_mean_and_its_band_the_range(tmp_path):
             tmp_path, "table1", only=("AdaBreg",), seeds=(seed,), accuracy=share
         )
     rows = Archive(tmp_path).rows("table1", "full")
-    (axis,) = curves.draw(rows, ["val_accuracy"]).axes
+    (axis,) = by_epoch.draw(rows, ["val_accuracy"]).axes
     (line,) = axis.lines
     assert line.get_label() == "AdaBreg"
     assert line.get_ydata()[:2] == pytest.approx([70, 69.9])
@@ -758,12 +758,12 @@ def test_a_curve_is_the_mean_and_its_band_the_range(tmp_path):
 
 def test_an_optimizer_has_one_colour_and_each_recipe_its_own_dashes():
     for spec in figures.SPECS:
-        if isinstance(spec.draw, functools.partial):  # draws curves
+        if isinstance(spec.draw, functools.partial):  # by epoch
             recipes = EXPERIMENTS[spec.experiment].recipes
-            looks = curves.looks(recipes)
+            looks = by_epoch.looks(recipes)
             assert len(set(looks.values())) == len(recipes)
-    table1 = curves.looks(EXPERIMENTS["table1"].recipes)
-    figure = curves.looks(EXPERIMENTS["figure5-8"].recipes)
+    table1 = by_epoch.looks(EXPERIMENTS["table1"].recipes)
+    figure = by_epoch.looks(EXPERIMENTS["figure5-8"].recipes)
     assert table1["LinBreg"].color == figure["LinBreg lambda 0.1"].color
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from experiments.archive import Row
 from experiments.recipes import Recipe
-from experiments.reporting.curves import band, label_axis
+from experiments.reporting.by_epoch import band, label_axis
 from experiments.reporting.style import (
     BLUE,
     GREEN,

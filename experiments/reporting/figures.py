@@ -13,7 +13,7 @@ from experiments.recipes import Recipe
 from experiments.reporting import (
     architecture,
     autopsy,
-    curves,
+    by_epoch,
     inference,
     style,
     tradeoff,
@@ -66,8 +66,8 @@ class Drawn(NamedTuple):
     width: float
 
 
-def _curves(*keys: str, log_density: bool = False):
-    return functools.partial(curves.draw, keys=keys, log_density=log_density)
+def _by_epoch(*keys: str, log_density: bool = False):
+    return functools.partial(by_epoch.draw, keys=keys, log_density=log_density)
 
 
 def _all_but_adabreg_at(tau):
@@ -79,44 +79,44 @@ SPECS = (
         "figure2",
         "Figure 2: training accuracy of SGD, ProxGD and LinBreg",
         "figure2-4",
-        _curves("accuracy"),
+        _by_epoch("accuracy"),
     ),
     Spec(
         "figure3",
         "Figure 3: validation accuracy of SGD, ProxGD and LinBreg",
         "figure2-4",
-        _curves("val_accuracy"),
+        _by_epoch("val_accuracy"),
     ),
     Spec(
         "figure4",
         "Figure 4: density of SGD, ProxGD and LinBreg",
         "figure2-4",
-        _curves("density"),
+        _by_epoch("density"),
     ),
     Spec(
         "figure5",
         "Figure 5: validation accuracy of the Bregman optimizers",
         "figure5-8",
-        _curves("val_accuracy"),
+        _by_epoch("val_accuracy"),
     ),
     Spec(
         "figure6",
         "Figure 6: validation accuracy, AdaBreg at its own tau",
         "figure5-8",
-        _curves("val_accuracy"),
+        _by_epoch("val_accuracy"),
         _all_but_adabreg_at(0.1),
     ),
     Spec(
         "figure7",
         "Figure 7: density of the Bregman optimizers",
         "figure5-8",
-        _curves("density"),
+        _by_epoch("density"),
     ),
     Spec(
         "figure8",
         "Figure 8: density of LinBreg with and without momentum",
         "figure5-8",
-        _curves("density"),
+        _by_epoch("density"),
         lambda recipe: recipe.optimizer == "LinBreg",
     ),
     *(
@@ -124,7 +124,7 @@ SPECS = (
             table,
             f"Table {table[-1]} by epoch: {EXPERIMENTS[table].title}",
             table,
-            _curves("val_accuracy", "density", log_density=True),
+            _by_epoch("val_accuracy", "density", log_density=True),
         )
         for table in REPORT
     ),
@@ -158,13 +158,13 @@ SPECS = (
         "autopsy-start",
         "ConvNet: dense layers that start sparse or full",
         "autopsy-start",
-        _curves("val_accuracy", "density", log_density=True),
+        _by_epoch("val_accuracy", "density", log_density=True),
     ),
     Spec(
         "decay-convnet",
         "ConvNet at 10 %: learned by heart, or not",
         "decay-convnet",
-        _curves("accuracy", "val_accuracy"),
+        _by_epoch("accuracy", "val_accuracy"),
     ),
 )
 

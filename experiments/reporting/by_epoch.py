@@ -1,4 +1,4 @@
-"""Curves by epoch, in one style: a line for the mean, a band for the seeds."""
+"""Figures by epoch, in one style: a line is a mean, a band its seeds."""
 
 from __future__ import annotations
 
