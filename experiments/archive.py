@@ -17,7 +17,7 @@ def _at_best(result: dict[str, Any], key: str) -> float:
 
 
 def _validation(result: dict[str, Any]) -> float:
-    """Of the network that was tested."""
+    """Validation accuracy of the network that was tested."""
     if "validation" in result:
         return result["validation"]["accuracy"]
     return _at_best(result, "val_accuracy")  # in files from before

@@ -22,7 +22,7 @@ class DamagedResult(Trouble):
 
 
 class OtherSettings(DamagedResult):
-    """It is whole, and of a run with other settings.
+    """A result file is whole, and of a run with other settings.
 
     Attributes:
         differences: In words.
@@ -36,7 +36,9 @@ class OtherSettings(DamagedResult):
         )
 
 
-def path_of(folder: pathlib.Path, scale: str, family: str, slug: str, seed):
+def path_of(
+    folder: pathlib.Path, scale: str, family: str, slug: str, seed: int
+) -> pathlib.Path:
     """The result file of one run."""
     return folder / scale / family / f"{slug}-seed{seed}.json"
 

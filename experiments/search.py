@@ -188,7 +188,7 @@ def _tuner(search, hypermodel, out):
 
 
 def _save_whole(self, path):
-    """As keras-tuner's own, of which a kill may leave half a file."""
+    """Saves as keras-tuner does, but whole: a kill may leave half of its."""
     results.write(pathlib.Path(path), json.dumps(self.get_state()).encode())
 
 

@@ -64,9 +64,9 @@ def write_saved_model(model, path, batch=None):
 
 
 def input_names(model) -> list[str]:
-    """Those of the inputs, as a signature takes them: a function's parameters.
+    """The inputs' names in a signature, where they are a function's parameters.
 
-    TensorFlow does not tell upper case from lower.
+    TensorFlow takes names for one that differ in upper and lower case alone.
     """
     names: list[str] = []
     for tensor in model.inputs:
@@ -83,7 +83,7 @@ def input_names(model) -> list[str]:
 
 
 def output_names(model) -> list[str]:
-    """Those of the outputs: keys of a dictionary, or numbers."""
+    """The outputs' names in a signature: a dictionary's keys, or numbers."""
     outputs = None if isinstance(model, keras.Sequential) else model.output
     if isinstance(outputs, dict):
         found = keras.tree.flatten_with_path(outputs)

@@ -208,7 +208,7 @@ def _are_of_the_same(paths, earlier):
 
 
 def _warn_of_others(regularizer, variables):
-    """Says so if much of what layers multiply by is named otherwise."""
+    """Warns if much of what layers multiply by is not called kernel."""
     sizes = [(path_of(v), math.prod(v.shape)) for v in variables]
     others = [
         (path, size)

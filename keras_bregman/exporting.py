@@ -269,7 +269,7 @@ def _litert(model, path, precision, samples):
 
 
 def _one_by_one(model, samples):
-    """By name: a SavedModel has its inputs in the order of their names."""
+    """Single examples by input name, as a SavedModel sorts its inputs by it."""
     arrays = keras.tree.flatten(samples)
     names = input_names(model)
     for i in range(len(arrays[0])):

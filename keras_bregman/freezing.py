@@ -65,7 +65,10 @@ def _where_it_trains(model):
 def freeze_in(
     model: keras.Model, optimizers: Sequence[ProximalOptimizer], frozen: bool
 ) -> None:
-    """The same in some of a model's optimizers, where it is not so."""
+    """`freeze_support` for some of a model's optimizers.
+
+    The step is made anew only where this changes it.
+    """
     changed = False
     for optimizer in optimizers:
         changed |= optimizer.support_is_frozen != frozen

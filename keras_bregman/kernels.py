@@ -100,7 +100,7 @@ class Kernel(NamedTuple):
 
     @property
     def value(self) -> np.ndarray:
-        """The same as a numpy array."""
+        """`multiplied` as a numpy array."""
         # not counted by the backend: a GPU may take a subnormal for 0
         return keras.ops.convert_to_numpy(self.multiplied)
 

@@ -42,7 +42,7 @@ def flops(model: keras.Model, *, zeros: bool = True) -> int:
 
 
 def flops_of(layer: keras.layers.Layer, calls: Sequence[Call]) -> int:
-    """Those of one layer, in all of its calls, zeros included."""
+    """`flops` of one layer, in all of its calls, zeros included."""
     return 2 * _multiplications_in(layer, calls, True)
 
 
@@ -64,7 +64,7 @@ def _multiplications_in(layer, calls, zeros):
 
 
 def _multiplications(layer, inputs, output, zeros):
-    """Of one call, from the shapes that go in and come out."""
+    """Multiplications of a call, from the shapes that go in and come out."""
     if isinstance(layer, keras.layers.TimeDistributed):
         inner = [shape[:1] + shape[2:] for shape in inputs]
         if is_graph(layer.layer):

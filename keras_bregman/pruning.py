@@ -101,7 +101,7 @@ class _Pattern(NamedTuple):
 
     @staticmethod
     def axes(layout: Layout) -> tuple[int, ...]:
-        """Those that run over the inputs which a unit sums up."""
+        """The axes that run over the inputs which a unit sums up."""
         return tuple(a for a in layout.inputs if a not in layout.outputs)
 
     def fits(self, layout: Layout) -> bool:

@@ -323,7 +323,10 @@ def _check_range(path, weight, array):
 
 
 def _check_boundaries(path, model, config):
-    """Those of a `Discretization` are no weight, and decide as much as one."""
+    """Raises ValueError unless each `Discretization` has the file's boundaries.
+
+    They are no weight, and decide as much as one.
+    """
     layers = [
         layer
         for layer in sublayers(model)
@@ -341,7 +344,7 @@ def _check_boundaries(path, model, config):
 
 
 def _boundaries(config):
-    """Those of every `Discretization` in an architecture, in order."""
+    """The boundaries of every `Discretization` in a config, in order."""
     if isinstance(config, list):
         return [b for item in config for b in _boundaries(item)]
     if not isinstance(config, dict):

@@ -81,7 +81,7 @@ def measure(
 
 
 def trained_here(networks: Sequence[Network]) -> list[Network]:
-    """Those worth timing: on JAX without a GPU the perceptron only."""
+    """The networks worth timing: on JAX without a GPU the perceptron only."""
     return [
         network
         for network in networks

@@ -191,13 +191,13 @@ def experiments(
 def subjects(experiment: str) -> list[Subject]:
     """The networks of an experiment, sparse ones also when compacted.
 
-    As far as it goes, and to multiples of 8 channels if that is another size.
-
-    The first seed of every recipe that has a result. Of dense networks, whose
-    values make no difference here, the start will do, one for all of a width;
-    sparse ones that were trained elsewhere, so that their weights are not at
-    hand, are left out, and it is said. None without the first dense one, to
-    which the others are held, or without a sparse one.
+    They are compacted as far as it goes, and to multiples of 8 channels where
+    that makes another size. Of every recipe that has a result the first seed
+    is taken. Of a dense network the start will do, whose values make no
+    difference here: one for all of a width. A sparse network whose weights are
+    not at hand, as it was trained elsewhere, is left out, which is printed.
+    The list is empty without the first dense network, to which the others are
+    held, or without a sparse one.
 
     Raises:
         DatasetUnavailable: If there are no images to calibrate int8 by.

@@ -53,7 +53,7 @@ def asked_for(curve: tuple[Recipe, ...], label: str) -> Recipe:
 def all_asked_for(
     curve: tuple[Recipe, ...], density: str
 ) -> tuple[Recipe, ...]:
-    """Those of all three optimizers, of which a curve has two."""
+    """The recipes of all three optimizers; a curve has two of them."""
     linbreg = asked_for(curve, f"LinBreg at {density}")
     momentum = linbreg.changed(
         label=f"LinBreg momentum at {density}", momentum=0.9

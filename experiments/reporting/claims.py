@@ -247,7 +247,7 @@ def _vgg(rows: Rows) -> tuple[str, str]:
 
 
 def _there(rows, keys):
-    """Those of some rows that have run."""
+    """The keys of those rows that have run."""
     return [key for key in keys if rows[key].results]
 
 

@@ -127,7 +127,7 @@ def draw(rows: Measured) -> Figure:
 
 
 def _title(network):
-    """Of a panel, from what its experiment is called."""
+    """A panel's title, from that of its experiment."""
     experiment = EXPERIMENTS.get(f"compact-{network}")
     if experiment is None:
         return network

@@ -153,14 +153,14 @@ def _dense(archive, like):
 
 
 def _named(experiment, name, row):
-    """And of how many runs, if not of as many as the curve's."""
+    """A method and its accuracy; and its seeds, if more than the curve's."""
     more = len(row.declared) > len(experiment.seeds)
     note = f", {row.runs} seeds" if more else ""
     return f"{name} {accuracy(row, note)}"
 
 
 def _of_dense(dense, sparse):
-    """And where it was trained otherwise than what it is held against."""
+    """A dense row's accuracy and optimizer; its epochs, if not the sparse's."""
     note, epochs = f" by {dense.label}", dense.recipe.epochs
     if epochs != sparse.recipe.epochs:
         note += f", {epochs} epochs"

@@ -157,7 +157,7 @@ def accuracy(row: Row, note: str = "") -> str:
 
 
 def _cost(row):
-    """Of the first run that says it."""
+    """FLOPs and memory, from the first run that says them."""
     for result in row.results.values() if row else ():
         if "floats" in result:
             share = cost.training(row.recipe, result["history"]["flops"])

@@ -24,7 +24,7 @@ def warn_of_late_averages(
     callbacks: Sequence[keras.callbacks.Callback],
     steps: int,
 ) -> None:
-    """Says so if batch normalization will not know the final weights.
+    """Warns if batch normalization will not know the final weights.
 
     What soft thresholds leave of a kernel is much smaller than what it was, and
     its outputs vary as much less. Of the variance from before, an average of
@@ -50,7 +50,7 @@ def warn_of_late_averages(
 
 
 class PlateauAlarm:
-    """Says so, once, if tau falls on what only looks like a plateau.
+    """Warns, once, if tau falls on what only looks like a plateau.
 
     Args:
         model: A model in training.

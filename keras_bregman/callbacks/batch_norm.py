@@ -166,7 +166,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
 def layers_that_follow(
     model: keras.Model,
 ) -> list[keras.layers.BatchNormalization]:
-    """Those whose averages follow the batches of training."""
+    """The layers whose averages follow the batches of training."""
     return [
         layer
         for layer in sublayers(model)

@@ -213,7 +213,7 @@ class TargetDensity(keras.callbacks.Callback):
             self._judge()
 
     def _judge(self):
-        """Says so if training ends with another density than was asked for."""
+        """Warns if training ends with another density than was asked for."""
         steers, self._steers = self._steers, False
         if not steers or self._is_reached():
             return

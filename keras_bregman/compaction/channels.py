@@ -42,7 +42,7 @@ class Channels:
         )
 
     def picked(self, indices, axis=None) -> Channels:
-        """Those channels, in that order; an index may come repeatedly."""
+        """The channels at these indices, of which one may come repeatedly."""
         return Channels(
             self.axis if axis is None else axis,
             self.atoms[indices],
