@@ -71,9 +71,9 @@ def steered_by(callback):
     return kernels
 
 
-def fit(callback, epochs=10, **kwargs):
+def fit(callback):
     model, kernels = masked()
-    train(model, epochs, callbacks=[callback], **kwargs)
+    train(model, 10, callbacks=[callback])
     return model, kernels
 
 
@@ -158,12 +158,6 @@ class TestMagnitudePruning:
             assert set(np.flatnonzero(new)) == set(order)
             assert np.count_nonzero(old) == on  # nothing grew in the step
             on = kept
-
-    def test_uniform(self):
-        callback = MagnitudePruning(0.25, distribution="uniform", every=1)
-        _, kernels = fit(callback)
-        counts = [np.count_nonzero(array(k.variable)) for k in kernels]
-        assert counts == [12, 4]
 
     def test_the_end_may_lie_between_two_prunings(self):
         _, kernels = fit(MagnitudePruning(DENSITY, end=0.7, every=4))
@@ -439,7 +433,6 @@ def test_a_peer_needs_a_density_and_an_optimizer_without_a_dual(changes):
         (lambda: MagnitudePruning(5), "density"),
         (lambda: MagnitudePruning(0.1, begin=0.8, end=0.7), "begin"),
         (lambda: MagnitudePruning(0.1, end=2.0), "end"),
-        (lambda: MagnitudePruning(0.1, distribution="erdos"), "distribution"),
     ],
 )
 def test_an_argument_out_of_range_is_named(make, name):

@@ -14,7 +14,7 @@ from keras_bregman.allocation import largest
 
 
 class MagnitudePruning(MaskSchedule):
-    """Keeps the largest weights, fewer and fewer of them.
+    """Keeps the largest weights of all kernels, fewer and fewer of them.
 
         d(t) = d + (1 - d) (1 - (t - begin) / (end - begin))^3
 
@@ -27,8 +27,6 @@ class MagnitudePruning(MaskSchedule):
         begin: Share of training before pruning, in [0, 1].
         end: Share of training at which the density is reached, in [0, 1].
         every: Steps between two prunings.
-        distribution: `"global"`, by magnitude over all kernels; `"uniform"`,
-            the same density in each.
 
     Reference: Zhu, Gupta, "To prune, or not to prune", 2017.
     """
@@ -39,20 +37,12 @@ class MagnitudePruning(MaskSchedule):
         begin: float = 0.0,
         end: float = 0.75,
         every: int = INTERVAL,
-        distribution: str = "global",
     ):
         super().__init__(density, every)
         check("begin", begin, 0 <= begin <= end, "in [0, `end`]")
         check("end", end, end <= 1, "1 or less")
-        check(
-            "distribution",
-            distribution,
-            distribution in ("global", "uniform"),
-            "'global' or 'uniform'",
-        )
         self.begin_at = begin
         self.end_at = end
-        self.distribution = distribution
 
     def wanted(self, step: int) -> float:
         """The density after so many steps."""
@@ -74,6 +64,6 @@ class MagnitudePruning(MaskSchedule):
         held = [ops.convert_to_numpy(k.mask) != 0 for k in self.masked]
         if sum(map(np.count_nonzero, held)) <= total:
             return
-        parts = largest(weights, total, self.distribution)
+        parts = largest(weights, total)
         for kernel, part, have in zip(self.masked, parts, held, strict=True):
             kernel.remask(part & have)

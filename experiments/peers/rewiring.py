@@ -17,12 +17,13 @@ from keras_bregman.allocation import allocate
 class _Rewiring(MaskSchedule):
     """Starts at a random mask, and then drops and grows as many weights.
 
+    Smaller kernels begin denser, by `allocate`'s `"erdos-renyi"`.
+
     Args:
         density: Share of the kernel entries, in (0, 1], throughout.
         every: Steps between two changes.
         fraction: Share of a kernel's weights that is dropped, in [0, 1].
         end: Share of training after which the mask stays, in [0, 1].
-        distribution: Of the density over kernels, as in `allocate`.
         seed: Of the masks.
     """
 
@@ -32,7 +33,6 @@ class _Rewiring(MaskSchedule):
         every: int = INTERVAL,
         fraction: float = 0.3,
         end: float = 0.75,
-        distribution: str = "erdos-renyi",
         seed: int = 0,
     ):
         super().__init__(density, every)
@@ -40,13 +40,12 @@ class _Rewiring(MaskSchedule):
         check("end", end, 0 <= end <= 1, "in [0, 1]")
         self.fraction = fraction
         self.end = end
-        self.distribution = distribution
         self.seed = seed
 
     def begin(self):
         shapes = [tuple(k.variable.shape) for k in self.masked]
         total = round(self.density * self.size)
-        shares = allocate(shapes, total, self.distribution)
+        shares = allocate(shapes, total, "erdos-renyi")
         rng = self.random(0)
         for kernel, shape, n in zip(self.masked, shapes, shares, strict=True):
             mask = np.zeros(math.prod(shape), bool)
