@@ -22,6 +22,6 @@ class FlopsLogger(keras.callbacks.Callback):
 def floats(model: keras.Model) -> dict[str, int]:
     """Numbers that a training holds: `weights` and `optimizer`."""
     return {
-        "weights": sum(math.prod(w.shape) for w in model.weights),
+        "weights": model.count_params(),
         "optimizer": sum(math.prod(v.shape) for v in model.optimizer.variables),
     }
