@@ -392,12 +392,6 @@ def test_unbuilt_model_says_how_to_build(create):
     assert model.name in str(error.value)
 
 
-def test_model_without_kernels_lists_what_it_has():
-    model = keras.Sequential([keras.Input((8,)), layers.Embedding(9, 3)])
-    with pytest.raises(ValueError, match=r"no kernel.*embedding/embeddings"):
-        kernels(model)
-
-
 @pytest.mark.parametrize("name", ("dw", "depthwise", "transpose"))
 def test_a_matrix_is_dense_whatever_its_layer_is_called(name):
     layout = layout_of((4, 3), f"{name}/kernel")

@@ -75,11 +75,6 @@ def test_of_one_entry_in_many():
     assert count(model)[0].dead_units == 999
 
 
-def test_all_and_none():
-    assert density(dense(np.ones((3, 2), "float32"))) == 1
-    assert density(dense(np.zeros((3, 2), "float32"))) == 0
-
-
 def mixed():
     """Convolutions and more, with numbers that can be counted by hand."""
     model = sequential(
