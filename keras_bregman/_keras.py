@@ -1,9 +1,11 @@
 """What the package reaches in Keras without its promise.
 
 What Keras documents is called where it is needed; this is the rest, to be
-looked through when a new version comes. The optimizers override more of it:
-`stepping.SteppingOptimizer`, `base_optimizer.ProximalOptimizer` and
-`callbacks._list`.
+looked through when a new version comes, and with it what is reached elsewhere:
+methods of the optimizer that `stepping` and `base_optimizer` override, the list
+of callbacks in `callbacks._list`, `_kernel` of layers with LoRA in `kernels`,
+`multiplications` and `_quantized`, parts of attention in `compaction.kinds` and
+`compaction.mixing`, of lambdas and lookups in `compaction.remaking`.
 """
 
 from __future__ import annotations
