@@ -79,24 +79,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     axis.set_xlabel("weights that are not 0, in %")
     axis.set_ylabel("test accuracy in %")
     if lines:
-        # what falls far below the others would hide how they differ
-        lowest = [min(means) for _, means in lines.values()]
-        bottom = max(min(lowest), max(lowest) - 6)
-        published = [min(points.values()) for points in records.values()]
-        bottom = min([bottom, *published]) - 0.5
-        axis.set_ylim(bottom=bottom)
-        below = [
-            (density, mean, method)
-            for method, line in lines.items()
-            for density, mean in zip(*line, strict=True)
-            if mean < bottom
-        ]
-        if below:  # room for their arrows, where no point is
-            top = axis.get_ylim()[1]
-            axis.set_ylim(bottom=bottom - 0.1 * (top - bottom))
-        for i, (density, mean, method) in enumerate(below):
-            beside = [d for d, *_ in below[:i] if 0.9 < d / density < 1.1]
-            _point_below(axis, method, density, mean, len(beside))
+        _frame(axis, lines, records)
     legend_below(figure, axis)
     return figure
 
@@ -123,6 +106,35 @@ def _line(axis, method, rows):
         label=method,
     )
     return densities, means
+
+
+def _frame(axis, lines, records):
+    """From just under the lowest that matters; arrows to what lies below.
+
+    What falls far below the others would hide how they differ.
+
+    Args:
+        axis: With all lines and records drawn.
+        lines: By method, densities and means in %.
+        records: By name, published accuracies in % by density.
+    """
+    lowest = [min(means) for _, means in lines.values()]
+    bottom = max(min(lowest), max(lowest) - 6)
+    published = [min(points.values()) for points in records.values()]
+    bottom = min([bottom, *published]) - 0.5
+    axis.set_ylim(bottom=bottom)
+    below = [
+        (density, mean, method)
+        for method, line in lines.items()
+        for density, mean in zip(*line, strict=True)
+        if mean < bottom
+    ]
+    if below:  # room for their arrows, where no point is
+        top = axis.get_ylim()[1]
+        axis.set_ylim(bottom=bottom - 0.1 * (top - bottom))
+    for i, (density, mean, method) in enumerate(below):
+        beside = [d for d, *_ in below[:i] if 0.9 < d / density < 1.1]
+        _point_below(axis, method, density, mean, len(beside))
 
 
 def _point_below(axis, method, density, mean, number):
