@@ -1,4 +1,7 @@
-"""How many weights each kernel may keep, and which are the largest."""
+"""How many weights each kernel keeps, as shared out or as asked for by path.
+
+And which of its weights are the largest.
+"""
 
 from __future__ import annotations
 

@@ -36,6 +36,10 @@ class Shrink:
 
     @classmethod
     def of(cls, regularizer, variable):
+        """That of a variable; raises ValueError if the regularizer fits it not.
+
+        For a rank that is too low, or axes that the variable does not have.
+        """
         path, shape = path_of(variable), tuple(variable.shape)
         if len(shape) < regularizer.min_rank:
             raise ValueError(

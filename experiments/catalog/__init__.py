@@ -1,4 +1,8 @@
-"""The experiments: every table and figure of the report, and the autopsy.
+"""The experiments: all that is trained.
+
+`reported` has every table and figure of the report, `autopsy` what failed in
+it, `curves` accuracy over density, `compaction` networks to be made smaller,
+and `tuning` the trials of every method.
 
 An experiment is a list of recipes, each trained once for every seed. At scale
 `"small"` the same recipes run with the experiment's `small` changes, which two

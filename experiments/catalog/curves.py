@@ -46,7 +46,7 @@ RESNET18_CURVE, VGG16_CURVE = (
 
 
 def asked_for(curve: tuple[Recipe, ...], label: str) -> Recipe:
-    """The last row of a table, which is a curve's too."""
+    """The recipe of a curve that has a label."""
     return next(r for r in curve if r.label == label)
 
 
@@ -78,7 +78,7 @@ RESNET18_AT_5, VGG16_AT_5 = (
 
 
 def _decayed(base: Recipe, decays: tuple[float, ...]) -> tuple[Recipe, ...]:
-    """A recipe with weight decay."""
+    """A recipe with each of several weight decays."""
     return tuple(
         base.changed(
             label=f"{base.label}, weight decay {decay:g}",
