@@ -382,7 +382,7 @@ class TestCommands:
             ("run tiny --set epochs=ten", "`epochs` must be of type int"),
             ("run tiny --set epochs=0", "`epochs` must be greater than 0"),
             ("run tiny --set model=vgg", "`model` must be one of mlp, "),
-            ("run tiny --seeds -1", "-1"),
+            ("run tiny --seeds -1", "must be 0 or greater, of 32 bits, not -1"),
             (
                 "run tiny --seeds one",
                 "must be 0 or greater, of 32 bits, not one",
