@@ -19,11 +19,13 @@ from keras_bregman.compaction.kinds import piece_of
 from keras_bregman.compaction.piece import (
     Piece,
     TracedCall,
+    is_layer,
+    pinned,
+)
+from keras_bregman.compaction.remaking import (
     check_apart,
     check_tied,
-    is_layer,
     keep_frozen,
-    pinned,
     rebuild_tied,
 )
 from keras_bregman.compaction.report import CompactionReport, Row, Size

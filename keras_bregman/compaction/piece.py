@@ -12,20 +12,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_bregman._graph import is_graph
-from keras_bregman._keras import (
-    ObjectSharingScope,
-    SafeModeScope,
-    own_weights,
-    parts_of,
-    seeds_of,
-    sublayers,
-)
 from keras_bregman._layers import TRANSPOSED_LAYERS
-from keras_bregman._paths import numbered, own_name
-from keras_bregman._quantized import is_told_by_config
-from keras_bregman._state import states_of
 from keras_bregman.compaction.channels import Channels, Classes
+from keras_bregman.compaction.remaking import copy_weights, remade
 
 
 class TracedCall(NamedTuple):
@@ -103,131 +92,15 @@ class Piece:
         """A new layer, not built, of the size that stays."""
         if not is_layer(self.layer):
             return self.layer
-        if not is_told_by_config(self.layer):
-            raise ValueError(
-                f"Layer '{self.layer.name}' cannot be made a second time: it "
-                "is quantized to 'float8', or parts of it are quantized or "
-                "have LoRA, and its `get_config` does not say so. Compact the "
-                "model first, and quantize or adapt what comes of it."
-            )
-        if type(self.layer) is keras.layers.Lambda:
-            return _same_lambda(self.layer)
-        try:
-            config = self._config()
-            for name, value in config.items():
-                # all weights are set, and values by position no longer fit
-                if name.endswith("_initializer") and _holds_array(value):
-                    config[name] = "zeros"
-            activation = getattr(self.layer, "activation", None)
-            if "activation" in config and not is_layer(activation):
-                config["activation"] = activation  # it may be a lambda
-            # a lambda in it is the user's own, and not from a file
-            with SafeModeScope(False):
-                made = type(self.layer).from_config(config)
-        except Exception as error:
-            raise _not_made(self.layer, error) from error
-        made.name = self.layer.name  # a config of one's own may not tell it
-        return made
+        return remade(self.layer, self._config)
 
     def fill(self, layer) -> None:
         """Sets the weights of the new layer, when it is built."""
-        if not is_layer(layer):
-            return
-        layer.set_weights(self.layer.get_weights())
-        parts = zip(sublayers(self.layer), sublayers(layer), strict=True)
-        for old, new in parts:
-            if hasattr(new, "set_vocabulary"):
-                words = old.get_vocabulary(include_special_tokens=False)
-                new.set_vocabulary(words, *_frequencies(old, len(words)))
-            if isinstance(new, keras.layers.Normalization):  # once adapted
-                new.finalize_state()
-            states = zip(states_of(new), states_of(old), strict=True)
-            draws = zip(seeds_of(new), seeds_of(old), strict=True)
-            for state, value in (*states, *draws):
-                state.assign(value)
+        if is_layer(layer):
+            copy_weights(self.layer, layer)
 
     def _config(self):
         return self.layer.get_config()
-
-
-def rebuild_tied(layers: list[keras.layers.Layer]) -> list[keras.layers.Layer]:
-    """Layers that have weights in common, made anew, as Keras' files do it."""
-    parts = [part for layer in layers for part in sublayers(layer)]
-    known = {type(part).__name__: type(part) for part in parts}
-
-    def each(function, given):
-        made = []
-        for layer, value in zip(layers, given, strict=True):
-            try:
-                made.append(function(value))
-            except Exception as error:
-                raise _not_made(layer, error) from error
-        return made
-
-    with ObjectSharingScope():
-        configs = each(keras.saving.serialize_keras_object, layers)
-    with ObjectSharingScope(), SafeModeScope(False):
-        return each(
-            lambda c: keras.saving.deserialize_keras_object(c, known), configs
-        )
-
-
-def check_tied(layers, made) -> None:
-    """Raises ValueError unless the new ones share what the old ones do."""
-    if _count(layers) != _count(made):
-        raise ValueError(
-            f"Layers {[layer.name for layer in layers]} have weights in "
-            "common, and made from their `get_config` each has its own. Have "
-            "it give the shared layer by `keras.saving.serialize_keras_object`."
-        )
-
-
-def check_apart(model, small) -> None:
-    """Raises ValueError for a layer whose new one has weights of the old."""
-    old = {id(weight) for weight in model.weights}
-    for layer in small.layers:
-        if any(id(weight) in old for weight in layer.weights):
-            raise ValueError(
-                f"Layer '{layer.name}' cannot be made a second time: its "
-                "`get_config` gives a layer within it as it is, so that the "
-                "new one would share it. Have it give "
-                "`keras.saving.serialize_keras_object` of that."
-            )
-
-
-def keep_frozen(old, new) -> None:
-    """Freezes in a layer or model what is frozen in the one it came of."""
-    if new.trainable != old.trainable:
-        new.trainable = old.trainable
-    twins = _by_name(new)
-    for name, weight in _by_name(old).items():
-        if not weight.trainable and name in twins:
-            twins[name].trainable = False
-    if is_graph(old):
-        pairs = [(layer, new.get_layer(layer.name)) for layer in old.layers]
-    else:
-        pairs = list(zip(parts_of(old), parts_of(new), strict=True))
-    for pair in pairs:
-        keep_frozen(*pair)
-
-
-def _by_name(layer):
-    weights = own_weights(layer)
-    names = numbered(own_name(weight.path) for weight in weights)
-    return dict(zip(names, weights, strict=True))
-
-
-def _count(layers):
-    return len({id(weight) for layer in layers for weight in layer.weights})
-
-
-def _not_made(layer, error):
-    return ValueError(
-        f"Layer '{layer.name}' cannot be made a second time: "
-        f"{type(layer).__name__}.from_config(get_config()) fails. Complete "
-        "its `get_config`, and register what is your own in it by "
-        f"`keras.saving.register_keras_serializable`. ({error})"
-    )
 
 
 def pinned(tensor) -> Channels | None:
@@ -235,38 +108,6 @@ def pinned(tensor) -> Channels | None:
     if len(tensor.shape) < 2 or tensor.shape[-1] is None:
         return None
     return Classes.pinned(tensor.shape[-1], len(tensor.shape) - 1)
-
-
-def _same_lambda(layer):
-    """With the function itself: by its code it would lose its globals."""
-    new = keras.layers.Lambda(
-        layer.function,
-        layer._output_shape,
-        layer.mask,
-        layer.arguments,
-        name=layer.name,
-        dtype=layer.dtype_policy,
-    )
-    new.trainable = layer.trainable
-    return new
-
-
-def _frequencies(lookup, count):
-    """Inverse document frequencies of a lookup's last words, if it has any."""
-    lookup = getattr(lookup, "_lookup_layer", lookup)  # TextVectorization's
-    if getattr(lookup, "output_mode", None) != "tf_idf":
-        return ()
-    first = len(lookup.get_vocabulary()) - count  # behind the special tokens
-    weights = keras.ops.convert_to_numpy(lookup.idf_weights)
-    return (weights[first : first + count],)
-
-
-def _holds_array(initializer):
-    """Whether a config is that of a `Constant` of one value per weight."""
-    config = initializer.get("config") if isinstance(initializer, dict) else {}
-    if not isinstance(config, dict):  # a function's name
-        return False
-    return not isinstance(config.get("value", 0), (int, float))
 
 
 def is_layer(thing):
