@@ -58,11 +58,9 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._frozen = False
         # whether it was frozen in any step that was ever run or traced, and in
-        # the last since steps were made anew; and whether they were, of which
-        # what is compiled within them may go on
+        # the last one since steps were made anew, if there was one
         self._traced: set[bool] = set()
         self._frozen_in_step: bool | None = None
-        self._has_forgotten = False
         self._changed_at: Any = 0
         self._members: list[_Member] = []  # in the order of the variables
 
@@ -363,7 +361,6 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
 
         But for a function that somebody has compiled within them.
         """
-        self._has_forgotten = bool(self._traced)
         self._frozen_in_step = None
 
     def _has_gone_on(self):
@@ -408,7 +405,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         check_finite(var_list)
         # `fit` has one step, the last
         call = f"freeze_support({self._frozen})"
-        if self._has_forgotten and self.step_is_stale:
+        # made anew, and none seen since: what it calls is compiled for itself
+        if self._frozen_in_step is None and self.step_is_stale:
             warn(
                 f"`{call}` was called when a function that applies gradients "
                 "was compiled, and this training has gone on without it. Leave "

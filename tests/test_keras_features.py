@@ -448,10 +448,14 @@ class TestResuming:
         del config["frozen"]
         assert not kb.LinBreg.from_config(config).support_is_frozen
 
-    def test_a_step_compiled_before_it_was_frozen(self):
+    @pytest.mark.parametrize("anew", (False, True))
+    def test_a_step_compiled_before_it_was_frozen(self, anew):
         model = compiled(kb.AdaBreg(0.03, 0.05))
         kb.sparsify(model, 0.3, seed=0)
         train(model, 2)
+        if anew:  # and of the same state again
+            kb.freeze_support(model, False)
+            train(model, 2)
         before = model.get_weights()[::2]
         model.optimizer.freeze_support()
         with heard() as found:
