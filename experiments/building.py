@@ -55,12 +55,12 @@ def optimizer_of(recipe: Recipe, steps: int) -> keras.optimizers.Optimizer:
     rate: Any = recipe.learning_rate
     if recipe.schedule == "cosine":
         rate = _cosine(rate, steps, recipe.warmup)
-    if recipe.optimizer not in ("SGD", "Adam"):
+    if recipe.takes_regularizer:
         options.setdefault("regularizer", _regularizer_of(recipe))
     if recipe.is_peer and recipe.method != "thresholds":
         cls = getattr(masked, f"Masked{recipe.optimizer}")
         options["keep_gradients"] = recipe.method == "rigl"
-    elif recipe.optimizer in ("SGD", "Adam"):
+    elif not recipe.takes_regularizer:
         cls = getattr(keras.optimizers, recipe.optimizer)
     elif variants.ARGUMENTS.isdisjoint(options):
         cls = getattr(kb, recipe.optimizer)

@@ -24,7 +24,8 @@ LASSO_CUT = 0.75  # of training is over when what the penalty left is cut
 _SCHEDULES = ("plateau", "cosine")
 _PRECISIONS = ("float32", "mixed_bfloat16")
 _METHODS = ("bregman", "pruning", "rigl", "set", "lasso", "thresholds")
-_OPTIMIZERS = ("SGD", "Adam", "ProxGD", "LinBreg", "AdaBreg")
+_OF_KERAS = ("SGD", "Adam")
+_OPTIMIZERS = (*_OF_KERAS, "ProxGD", "LinBreg", "AdaBreg")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +154,7 @@ class Recipe:
                 "`ramp` and `freeze` must be 1 in sum at most, shares of one "
                 f"training. Received: {self.ramp!r} and {self.freeze!r}"
             )
-        with_peers = ["SGD", "Adam"]
+        with_peers = [*_OF_KERAS]
         if self.method == "lasso":
             with_peers.append("ProxGD")
         if self.is_peer and (
@@ -178,7 +179,12 @@ class Recipe:
     @property
     def is_dense(self) -> bool:
         """Whether nothing makes its weights 0."""
-        return self.density is None and self.optimizer in ("SGD", "Adam")
+        return self.density is None and not self.takes_regularizer
+
+    @property
+    def takes_regularizer(self) -> bool:
+        """Whether its optimizer does: all but Keras' own."""
+        return self.optimizer not in _OF_KERAS
 
     @property
     def slug(self) -> str:

@@ -176,9 +176,7 @@ def settings(row: Row) -> tuple[str, str, str]:
     """Its optimizer, tau and lambda."""
     recipe = row.recipe
     # asked for a density, lambda is steered and the recipe's is relative
-    has_lambda = (
-        recipe.optimizer not in ("SGD", "Adam") and recipe.density is None
-    )
+    has_lambda = recipe.takes_regularizer and recipe.density is None
     return (
         recipe.label,
         f"{recipe.learning_rate:g}",
