@@ -17,7 +17,7 @@ from experiments.peers.lasso import penalize
 from experiments.peers.masked import MaskedAdam, MaskedProxGD, MaskedSGD
 from experiments.peers.pruning import MagnitudePruning
 from experiments.peers.rewiring import SET, RigL
-from experiments.soak import outcome
+from experiments.works import outcome
 
 pytestmark = pytest.mark.once
 

@@ -18,8 +18,8 @@ from experiments import data, jobs, listing, results, runner, training
 from experiments.catalog import EXPERIMENTS, Experiment
 from experiments.data import load
 from experiments.results import RESULTS
-from experiments.soak import RECIPE, outcome, run_command
 from experiments.watching import started, wait_for
+from experiments.works import RECIPE, outcome, run_command
 
 pytestmark = pytest.mark.once
 

@@ -7,7 +7,7 @@ import sys
 import pytest
 from helpers import start_soon
 
-from experiments import results, soak
+from experiments import results, soak, works
 from experiments.__main__ import main
 
 pytestmark = [
@@ -21,10 +21,10 @@ pytestmark = [
 def test_a_kill_loses_repeats_and_changes_nothing(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(soak, "_EPOCHS", 10)
+    monkeypatch.setattr(works, "_EPOCHS", 10)
     monkeypatch.setattr(soak, "_START", 5.0)
     # a search takes several minutes; test_tuning.py finds its processes
-    monkeypatch.setattr(soak, "_works", lambda: (soak._run_work(),))
+    monkeypatch.setattr(works, "all_works", lambda: (works.run_work(),))
     start_soon(monkeypatch)
     out = tmp_path / "soak.json"
     assert main(["soak", "--times", "1", "--out", str(out)]) == 0
@@ -72,7 +72,7 @@ def test_what_a_kill_breaks_is_noticed(
     def steps(folder):
         return [file for file in folder.iterdir() if file.name.isdecimal()]
 
-    work = soak.Work(
+    work = works.Work(
         lambda folder: [str(folder)],
         "last",
         0.05,
@@ -82,7 +82,7 @@ def test_what_a_kill_breaks_is_noticed(
     )
     monkeypatch.setattr(soak, "_START", 0.5)
     monkeypatch.setattr(soak, "started", started)
-    monkeypatch.setattr(soak, "_works", lambda: (work,))
+    monkeypatch.setattr(works, "all_works", lambda: (work,))
     (row,) = soak.soak(3, 0)
     assert len(row["moments"]) == 3
     assert bool(row["differences"]) == is_different

@@ -12,8 +12,8 @@ import keras_bregman as kb
 from experiments import models, provenance, results
 from experiments.checkpoint import Checkpoint
 from experiments.data import load
-from experiments.soak import outcome
 from experiments.training import OutOfTime, train
+from experiments.works import outcome
 
 pytestmark = pytest.mark.once
 

@@ -13,7 +13,7 @@ import pytest
 from helpers import array, start_soon
 
 import keras_bregman as kb
-from experiments import models, results, soak
+from experiments import models, results, works
 from experiments.__main__ import main
 from experiments.data import load
 from experiments.watching import started, wait_for
@@ -364,7 +364,7 @@ class TestCommand:
         state = json.loads(oracle.read_text())
         state["ongoing_trials"] = {"worker0": "0"}
         oracle.write_text(json.dumps(state))
-        finished = soak._search_work().finished
+        finished = works.search_work().finished
         before = finished(tmp_path)
         assert list(before) == ["trial 0"]
         assert self.run(tmp_path, "--trials", "2") == 0
@@ -415,7 +415,7 @@ class TestCommand:
             trials = tmp_path / "trials"
             assert wait_for(lambda: list(trials.glob("trial_*")), process)
             if sys.platform == "linux":  # as the soak finds whom it kills
-                victims = soak._search_work().victims.values()
+                victims = works.search_work().victims.values()
                 found = {find(process) for find in victims}
                 assert len(found - {None, process.pid}) == 2
             process.kill()
