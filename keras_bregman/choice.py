@@ -36,10 +36,7 @@ class Shrink:
 
     @classmethod
     def of(cls, regularizer, variable):
-        """That of a variable; raises ValueError if the regularizer fits it not.
-
-        For a rank that is too low, or axes that the variable does not have.
-        """
+        """Raises ValueError where the variable lacks the regularizer's axes."""
         path, shape = path_of(variable), tuple(variable.shape)
         if len(shape) < regularizer.min_rank:
             raise ValueError(
