@@ -1195,7 +1195,10 @@ def test_arguments_out_of_range(arguments, message):
 @pytest.mark.parametrize(
     ("optimizer", "message"),
     (
-        (kb.LinBreg, "needs a regularized variable .* LinBreg has none"),
+        (
+            kb.LinBreg,
+            "LinBreg has none. Give the optimizer `regularizer=1.0`",
+        ),
         (lambda: kb.LinBreg(0.1, 0.0), "that of 'dense1/kernel' is 0"),
     ),
 )

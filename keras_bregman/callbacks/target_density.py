@@ -308,10 +308,9 @@ class TargetDensity(keras.callbacks.Callback):
             raise ValueError(
                 "TargetDensity needs a regularized variable that is trained, "
                 f"and {_names(inner_optimizers(self.model.optimizer))} has "
-                "none. "
-                "`regularizer=1.0` takes variables whose path ends in kernel; "
-                "for others give a dict, as {'lora_kernel': 1.0}, and "
-                "of='regularized'."
+                "none. Give the optimizer `regularizer=1.0`, for variables "
+                "whose path ends in kernel, or a dict that finds others, as "
+                "{'gamma': 1e-3}, and the callback then of='regularized'."
             )
         for entry in entries:
             if not entry.given_lam:
