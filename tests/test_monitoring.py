@@ -22,6 +22,7 @@ from helpers import (
     unwarned,
 )
 from keras import layers
+from sklearn.datasets import load_digits
 
 import keras_bregman as kb
 from experiments.data import load
@@ -98,9 +99,21 @@ class TestWatch:
         assert "learning rate (0.5) is too large against lambda (0.05)" in text
         assert "TargetDensity" in text
 
+    def test_a_step_as_large_as_lambda_is_too_large(self, recwarn):
+        x, y = load_digits(return_X_y=True)
+        sizes = ((200, "relu"), (80, "relu"), (10, None))
+        denses = [layers.Dense(*size) for size in sizes]
+        model = keras.Sequential([keras.Input((64,)), *denses])
+        kb.sparsify(model, 0.01, seed=0)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(kb.AdaBreg(0.1, 0.1), loss)
+        model.fit(x / 16, y, verbose=0, callbacks=[SparsityWatch()])
+        said = [str(w.message) for w in recwarn]
+        assert any("weights are on after 10 steps" in s for s in said)
+
     @pytest.mark.parametrize(
         ("start", "then", "warns"),
-        [(0.45, 0.95, True), (0.55, 0.95, False), (0.45, 0.85, False)],
+        [(0.45, 0.8, True), (0.55, 0.8, False), (0.45, 0.6, False)],
     )
     def test_everything_is_more_than_most(self, start, then, warns, recwarn):
         class Switch(keras.callbacks.Callback):
