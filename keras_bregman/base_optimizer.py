@@ -97,6 +97,8 @@ class ProximalOptimizer(SteppingOptimizer):
     def lambdas(self) -> dict[str, keras.Variable]:
         """The strength of every regularized variable, by the variable's path.
 
+        In a `Sequential` model that path may begin with the model's name, as
+        long as it is not loaded from a file.
         Scalar variables of the optimizer: saved with it, and a value assigned
         in a running `fit` holds from the next step on. A callback has to come
         by `self.model.optimizer`, since on JAX `fit` keeps the variables to

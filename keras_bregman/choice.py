@@ -93,7 +93,11 @@ class Regularized:
 
     @property
     def dual(self) -> keras.Variable | None:
-        """The dual variable; ProxGD has none."""
+        """The dual variable as the last step left it, 0 before the first.
+
+        What has changed weights or lambda since is not in it;
+        `critical_lambda` reckons with that. ProxGD has none.
+        """
         return self.state[0] if self.state else None
 
     @property

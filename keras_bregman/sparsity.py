@@ -172,6 +172,8 @@ def summary(
 ) -> None:
     """Prints the density of every kernel of a model and of all together.
 
+    A dead unit is an output unit, filter or channel all of whose weights are 0.
+
     Args:
         model: A built `keras.Model` or layer.
         print_fn: Called with the table as one string.
