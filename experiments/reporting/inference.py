@@ -166,6 +166,7 @@ def _panel(axis, rows):
                 label=label,
             )
     axis.set_xscale("log", base=2)
+    axis.set_xticks([1, 1.5, 2, 3])  # powers of 2 would be two
     axis.xaxis.set_major_formatter("{x:g}")
 
 
