@@ -101,7 +101,7 @@ SPECS = (
     ),
     Spec(
         "figure6",
-        "Figure 6: validation accuracy, AdaBreg at its own tau",
+        "Figure 6: validation accuracy, AdaBreg at tau 0.001",
         "figure5-8",
         _by_epoch("val_accuracy"),
         _all_but_adabreg_at(0.1),
