@@ -96,9 +96,10 @@ class TargetDensity(keras.callbacks.Callback):
         gain: Exponent of `"feedback"`, in (0, 1].
         threshold: What a rising lambda does to the weights that stay on:
             `"soft"` shrinks them by as much, as the proximal operator does;
-            `"hard"` leaves them as they are. Groups that start dense are
-            much alike in norm, and what soft thresholds leave of them is
-            small: take hard ones there.
+            `"hard"` leaves them as they are, better in fine-tuning, in other
+            short trainings, and behind batch normalization for groups: those
+            that start dense are much alike in norm, and what soft thresholds
+            leave of them is small.
         of: What is counted: `"kernels"`, all of the model's, or
             `"regularized"`, the variables that its optimizers regularize,
             kernels or not: embeddings, or the scales of batch normalization,
