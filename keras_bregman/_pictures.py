@@ -21,9 +21,7 @@ def figure_of(width: float, height: float, path):
         ValueError: If it does not know the suffix.
     """
     if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError(
-            "Pictures need matplotlib: pip install 'keras-bregman[plot]'"
-        )
+        raise ImportError("Pictures need matplotlib: pip install matplotlib")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")

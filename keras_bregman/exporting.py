@@ -153,7 +153,7 @@ def _check(model, path, format, precision, samples):
     if missing:
         raise ImportError(
             f"format='{format}' needs {', '.join(missing)}. Install it with "
-            "`pip install 'keras-bregman[export]'`."
+            f"`pip install {' '.join(missing)}`."
         )
     if keras.config.backend() != "tensorflow":
         raise ValueError(

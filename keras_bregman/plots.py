@@ -1,7 +1,7 @@
 """Pictures of what is left of a model; needs matplotlib.
 
-`pip install 'keras-bregman[plot]'`. They are made by the object interface, so
-that nothing is shown and no display is needed.
+They are made by the object interface, so that nothing is shown and no display
+is needed.
 """
 
 from __future__ import annotations

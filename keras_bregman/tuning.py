@@ -1,6 +1,6 @@
 """Searching what makes a model sparse, with keras-tuner.
 
-`pip install keras-bregman[tune]`; nothing else of the package imports this.
+Needs keras-tuner; nothing else of the package imports this.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ try:
     import keras_tuner
 except ImportError as error:
     raise ImportError(
-        "keras_bregman.tuning needs keras-tuner: "
-        "pip install 'keras-bregman[tune]'"
+        "keras_bregman.tuning needs keras-tuner, and what that does not "
+        "declare: pip install keras-tuner scikit-learn six tensorboard"
     ) from error
 
 from keras_bregman import optimizers

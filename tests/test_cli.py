@@ -131,7 +131,7 @@ def test_export_without_tensorflow_says_so(file, tmp_path, capsys, monkeypatch):
     )
     assert main(["export", str(file), str(tmp_path / "m")]) == 1
     said = capsys.readouterr().err
-    assert "needs tensorflow. Install it with `pip install" in said
+    assert "needs tensorflow. Install it with `pip install tensorflow`" in said
 
 
 @pytest.mark.once
