@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ValueError,
         zipfile.BadZipFile,
     ) as error:
-        print(f"keras-bregman: {error}", file=sys.stderr)
+        said = str(error).replace("`samples`", "`--samples`")  # as named here
+        print(f"keras-bregman: {said}", file=sys.stderr)
         return 1
     return 0
 

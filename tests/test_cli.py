@@ -154,7 +154,7 @@ def test_compact_takes_samples(tmp_path, capsys):
     keras.Model(x, layers.GlobalMaxPooling1D()(y)).save(tmp_path / "m.keras")
     files = [str(tmp_path / name) for name in ("m.keras", "small.keras")]
     assert main(["compact", *files]) == 1
-    assert "as `samples`" in capsys.readouterr().err
+    assert "as `--samples`" in capsys.readouterr().err
     some = tmp_path / "x.npy"
     some.touch()
     assert main(["compact", *files, "--samples", str(some)]) == 1
