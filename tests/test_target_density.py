@@ -1220,6 +1220,16 @@ def test_optimizers_without_a_dual_are_refused_before_a_step(make):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("told", ({}, {"steps": 4}), ids=("nothing", "steps"))
+def test_a_loop_that_does_not_say_how_long_it_is(told):
+    model = compiled(kb.LinBreg(0.1, 1.0))
+    callbacks = keras.callbacks.CallbackList(
+        [TargetDensity(0.1)], model=model, **told
+    )
+    with pytest.raises(ValueError, match="Call it by"):
+        callbacks.on_train_begin()
+
+
 def test_less_than_one_weight():
     model = compiled(kb.LinBreg(0.1, 1.0))
     with pytest.raises(ValueError, match=r"it is less than one of \d+ weights"):

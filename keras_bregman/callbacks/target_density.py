@@ -107,11 +107,12 @@ class TargetDensity(keras.callbacks.Callback):
             their density after the first step. Either way frozen ones count.
 
     Raises:
-        ValueError: For an argument out of range; after the first step, for an
-            optimizer without a dual variable, without a regularized
-            variable that is trained, with a strength of 0, if the density is
-            less than one weight, or if the kernels that are not regularized
-            or not trained alone exceed it.
+        ValueError: For an argument out of range; when training begins, in a
+            loop that does not say how many epochs it has; after the first
+            step, for an optimizer without a dual variable, without a
+            regularized variable that is trained, with a strength of 0, if the
+            density is less than one weight, or if the kernels that are not
+            regularized or not trained alone exceed it.
         FloatingPointError: When a regularized kernel became NaN, infinite or
             too large for a finite strength.
 
@@ -199,6 +200,14 @@ class TargetDensity(keras.callbacks.Callback):
                 "another BregmanOptimizer, and the model is compiled with "
                 f"{_names(found)}. Compile it "
                 "with `keras_bregman.AdaBreg(regularizer=1.0)`."
+            )
+        # in a loop of one's own nobody has told it
+        if "epochs" not in (self.params or {}):
+            raise ValueError(
+                "TargetDensity goes by the share of training that is over, and "
+                "does not know how long that is. Call it by "
+                "`keras.callbacks.CallbackList([...], model=model, epochs=10, "
+                "steps=100)`, the numbers of epochs and of steps in each."
             )
         self._training = True
         self._made = self._steps_made()
