@@ -496,6 +496,15 @@ class TestLiveView:
         ]
         assert all("loss" in line and "density" in line for line in lines)
 
+    def test_a_loop_need_not_say_how_many_epochs_it_has(self):
+        out = io.StringIO()
+        callbacks = keras.callbacks.CallbackList(
+            [LiveView(file=out)], model=compiled(kb.LinBreg(0.05, 0.05))
+        )
+        callbacks.on_train_begin()
+        callbacks.on_epoch_end(0)
+        assert out.getvalue().startswith("epoch 1  density")
+
     def test_each_epoch_replaces_the_last_on_a_terminal(self):
         out = self.Terminal()
         model = self.watched(out, 2)

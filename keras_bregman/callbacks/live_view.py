@@ -52,7 +52,10 @@ class LiveView(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         file = sys.stdout if self.file is None else self.file
-        head = f"epoch {epoch + 1}/{self.params['epochs']}"
+        head = f"epoch {epoch + 1}"
+        # in a loop of one's own there may be no number of all
+        if epochs := (self.params or {}).get("epochs"):
+            head += f"/{epochs}"
         for name, value in (logs or {}).items():
             if "/" not in name and name != "density":
                 # of a figure for each class, as Keras' progress bar does
