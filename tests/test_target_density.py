@@ -1230,6 +1230,14 @@ def test_a_loop_that_does_not_say_how_long_it_is(told):
         callbacks.on_train_begin()
 
 
+def test_an_optimizer_of_another_model():
+    first = compiled(kb.LinBreg(0.1, 1.0))
+    train(first, 1)
+    second = compiled(first.optimizer)
+    with pytest.raises(ValueError, match="LinBreg was built for another model"):
+        train(second, 1, callbacks=[TargetDensity(0.5)])
+
+
 def test_less_than_one_weight():
     model = compiled(kb.LinBreg(0.1, 1.0))
     with pytest.raises(ValueError, match=r"it is less than one of \d+ weights"):

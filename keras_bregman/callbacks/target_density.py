@@ -108,11 +108,11 @@ class TargetDensity(keras.callbacks.Callback):
 
     Raises:
         ValueError: For an argument out of range; when training begins, in a
-            loop that does not say how many epochs it has; after the first
-            step, for an optimizer without a dual variable, without a
-            regularized variable that is trained, with a strength of 0, if the
-            density is less than one weight, or if the kernels that are not
-            regularized or not trained alone exceed it.
+            loop that does not say how many epochs it has, and for an optimizer
+            of another model; after the first step, for one without a dual
+            variable, without a regularized variable that is trained, with a
+            strength of 0, if the density is less than one weight, or if the
+            kernels that are not regularized or not trained alone exceed it.
         FloatingPointError: When a regularized kernel became NaN, infinite or
             too large for a finite strength.
 
@@ -200,6 +200,14 @@ class TargetDensity(keras.callbacks.Callback):
                 "another BregmanOptimizer, and the model is compiled with "
                 f"{_names(found)}. Compile it "
                 "with `keras_bregman.AdaBreg(regularizer=1.0)`."
+            )
+        # on JAX Keras takes it all the same, by the places of its variables
+        entries, weights = self._entries(), set(map(id, self.model.weights))
+        if entries and not any(id(e.variable) in weights for e in entries):
+            raise ValueError(
+                f"{_names(found)} was built for another model, and has none of "
+                "this one's variables. Compile each model with an optimizer of "
+                "its own."
             )
         # in a loop of one's own nobody has told it
         if "epochs" not in (self.params or {}):
