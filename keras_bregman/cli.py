@@ -94,7 +94,8 @@ def _parser():
         "compact",
         _compact,
         "a smaller model with the same outputs",
-        "a .keras file, or one of any other name for the format of save_sparse",
+        "a .keras or .h5 file, or one of any other name for the format of "
+        "save_sparse",
     )
     compact.add_argument(
         "--multiple-of",
@@ -229,7 +230,8 @@ def _compact(options):
         multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
-    if options.out.suffix == ".keras":
+    # as `load_model` tells its files by their names
+    if options.out.suffix in (".keras", ".h5", ".hdf5"):
         with replacing(options.out) as made:
             small.save(made)
     else:

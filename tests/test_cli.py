@@ -113,6 +113,13 @@ def test_compact_writes_both_kinds_of_file(file, tmp_path, capsys):
     )
 
 
+def test_compact_writes_what_a_name_of_keras_says(file, tmp_path):
+    there = tmp_path / "small.h5"
+    assert main(["compact", str(file), str(there)]) == 0
+    small = keras.models.load_model(there)
+    assert small.get_layer("hidden").units <= 18
+
+
 def test_compact_may_replace_its_file_and_makes_folders(file, tmp_path, capsys):
     size = file.stat().st_size
     there = tmp_path / "new" / "folder" / "small.keras"
