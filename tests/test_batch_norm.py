@@ -394,6 +394,13 @@ def test_what_is_refused():
     assert model.get_layer("norm").momentum == before
 
 
+def test_a_list_of_batches_is_not_taken_for_the_first():
+    x, y = data()
+    callback = PreciseBatchNorm([(x[:4], y[:4]), (x[4:], y[4:])])
+    with pytest.raises(ValueError, match="4 arrays for 1 inputs"):
+        train(_model(), 1, (x, y), callbacks=[callback])
+
+
 @pytest.mark.once
 def test_validation_of_a_network_that_moves_fast():
     """Where validation is at chance without, and the network is good."""

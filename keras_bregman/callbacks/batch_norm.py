@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_bregman._checks import check, check_integer, shown
+from keras_bregman._graph import is_graph
 from keras_bregman._keras import sublayers, without_functions
 from keras_bregman._state import remembered, restored
 from keras_bregman._wrappers import inner_optimizers
@@ -88,6 +89,7 @@ class PreciseBatchNorm(keras.callbacks.Callback):
         self._check_that_some_follow(layers_that_follow(self.model))
         try:
             first = next(self._inputs())
+            self._check_number(first)
             with restored(remembered(self.model)), _aside():
                 self.model(first, training=False)
         # a model says in many ways that it cannot do with something
@@ -104,6 +106,17 @@ class PreciseBatchNorm(keras.callbacks.Callback):
                 f"`model` '{self.model.name}' has no batch normalization that "
                 "is trained. Leave `PreciseBatchNorm` out."
             )
+
+    def _check_number(self, batch):
+        # of a list of batches Keras would take the first array alone
+        if isinstance(batch, (list, tuple)) and is_graph(self.model):
+            given, wanted = len(keras.tree.flatten(batch)), self.model.inputs
+            if given != len(wanted):
+                raise ValueError(
+                    f"{given} arrays for {len(wanted)} inputs; a list is taken "
+                    "for the inputs, and not for batches, of which make one "
+                    "array or a `keras.utils.PyDataset`"
+                )
 
     def on_epoch_begin(self, epoch, logs=None):
         self._is_precise = False
