@@ -18,6 +18,7 @@ from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers
 from keras_bregman.allocation import DISTRIBUTIONS, allocate
 from keras_bregman.base_optimizer import NOT_BEGUN
+from keras_bregman.callbacks._clock import Clock
 from keras_bregman.callbacks._hazards import PlateauAlarm, warn_of_late_averages
 from keras_bregman.callbacks._list import list_that_calls, to_front
 from keras_bregman.callbacks._strengths import (
@@ -157,8 +158,7 @@ class TargetDensity(keras.callbacks.Callback):
                 "after the other, and must not be more than all of it. "
                 f"Received: begin={begin!r}, ramp={ramp!r}, freeze={freeze!r}"
             )
-        self._epoch = self._done = 0
-        self._steps: int | None = None
+        self._clock: Clock  # of a `fit`
         self._training = self._is_restored = False
         self._made: list[float] = []
         self._corrected_at: float | None = None
@@ -220,7 +220,7 @@ class TargetDensity(keras.callbacks.Callback):
         self._training = True
         self._made = self._steps_made()
         self._steers = self._has_warned = False
-        self._steps = None  # a former fit may have had other data
+        self._clock = Clock(self.params)
         self._set_frozen(False)  # or have been broken off
         self._begun_at = None
 
@@ -260,7 +260,7 @@ class TargetDensity(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._epoch, self._done = epoch, 0
+        self._clock.begin_epoch(epoch)
         # not before: when training begins others may set weights
         if self._begun_at is None:
             self._is_restored = self._steps_made() != self._made
@@ -272,28 +272,24 @@ class TargetDensity(keras.callbacks.Callback):
             self._set_frozen(True)
 
     def on_train_batch_end(self, batch, logs=None):
-        before, self._done = self._done, batch + 1
+        # on JAX whoever asks for the model makes it wait, so seldom
+        is_due = self._clock.passes(batch, self.every or self._clock.interval)
         self._corrected_at = None
         # before a strength far too small has switched everything on
         begins = not self._steers and self._begin()
-        # on JAX whoever asks for the model makes it wait, so seldom
-        interval = self._interval()
-        due = self._done // interval > before // interval
-        # of several steps in one execution, the last may be behind the end
-        ends = before < (self._steps_per_epoch() or 0) <= self._done
-        if begins or due or ends:
+        if begins or is_due:
             self._correct()
 
     def on_test_begin(self, logs=None):
         if self._training:
-            self._steps = self._done  # `fit` validates when an epoch is over
+            self._clock.end_steps()  # `fit` validates when an epoch is over
             self._correct()
 
     def on_epoch_end(self, epoch, logs=None):
-        self._steps = self._done
-        self._epoch, self._done = epoch + 1, 0
+        self._clock.end_steps()
+        self._clock.begin_epoch(epoch + 1)
         self._correct()
-        if self._alarm and self._position() < self.begin + self.ramp:
+        if self._alarm and self._clock.position < self.begin + self.ramp:
             self._alarm.look()
 
     def _optimizers(self):
@@ -336,7 +332,7 @@ class TargetDensity(keras.callbacks.Callback):
                     "TargetDensity needs strengths greater than 0, relative "
                     f"to which it sets them; that of '{entry.name}' is 0."
                 )
-        if not self._steps_per_epoch():
+        if not self._clock.steps:
             warn(
                 "TargetDensity does not know how long the first epoch is, and "
                 "leads the density nowhere before its end. Give `fit` "
@@ -349,7 +345,7 @@ class TargetDensity(keras.callbacks.Callback):
         optimizer = entries[0].optimizer
         former = to_float(optimizer.initial_density)
         # BackupAndRestore may go on within the first epoch
-        again = self._epoch == 0 and not self._is_restored
+        again = self._clock.epoch == 0 and not self._is_restored
         begins = again or former == NOT_BEGUN
         if begins:
             optimizer.initial_density.assign(self._begun_at)
@@ -366,33 +362,15 @@ class TargetDensity(keras.callbacks.Callback):
         """Warns of what else is in this `fit`."""
         beside = self._list.callbacks if self._list else []
         self._alarm = PlateauAlarm(self.model, beside)
-        if self._all_steps() and self.threshold == "soft":
-            left = round((1 - self.begin - self.ramp) * self._all_steps())
+        if self._clock.steps and self.threshold == "soft":
+            left = round((1 - self.begin - self.ramp) * self._clock.steps)
             warn_of_late_averages(self.model, beside, left)
-
-    def _steps_per_epoch(self):
-        return self.params.get("steps") or self._steps
-
-    def _interval(self):
-        """Steps between two corrections, each a few passes over all weights."""
-        return self.every or max(20, self._all_steps() // 1000)
-
-    def _all_steps(self):
-        """Steps of the whole training, 0 if that is not known yet."""
-        return self.params["epochs"] * (self._steps_per_epoch() or 0)
-
-    def _position(self):
-        """Share of training that is over."""
-        steps = self._steps_per_epoch()
-        # an epoch of unknown length may be longer than the last
-        epochs = self._epoch + (min(1, self._done / steps) if steps else 0)
-        return epochs / self.params["epochs"]
 
     def _correct(self):
         """Brings the density to where it is to be now."""
         # once for the end of an epoch, whoever saves the model when; frozen by
         # the user too, and without asking for the model
-        position = self._position()
+        position = self._clock.position
         if position == self._corrected_at:
             return
         optimizers = self._optimizers()
@@ -435,7 +413,7 @@ class TargetDensity(keras.callbacks.Callback):
     def _is_last(self):
         """Whether the next correction is the last, and the support frozen."""
         # which binary fractions round
-        return self._position() + self.freeze >= 1 - 1e-9
+        return self._clock.position + self.freeze >= 1 - 1e-9
 
     def _is_reached(self):
         """Whether the model has the density that it is to end with."""
@@ -449,7 +427,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _wanted(self):
         """The density of the ramp."""
-        over = self._position() - self.begin
+        over = self._clock.position - self.begin
         left = float(over < 0)
         if self.ramp:
             left = min(1.0, max(0.0, 1 - over / self.ramp))
