@@ -25,6 +25,7 @@ from keras_bregman._keras import why_not_loaded
 from keras_bregman._table import table
 
 _FORMATS = {suffix: name for name, suffix in exporting.SUFFIXES.items()}
+_KERAS = (".keras", ".h5", ".hdf5")  # as it tells its files by their names
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,6 +144,10 @@ def _import(modules):
                 "`--import` must be a module of this folder or an installed "
                 f"one, by its name without .py. Received: {name} ({error})"
             ) from error
+        except Exception as error:  # of the user's code
+            raise ImportError(
+                f"`--import {name}` ends in {type(error).__name__}: {error}"
+            ) from error
 
 
 def _samples(options, model):
@@ -230,8 +235,7 @@ def _compact(options):
         multiple_of=options.multiple_of,
     )
     before = options.file.stat().st_size  # it may be replaced
-    # as `load_model` tells its files by their names
-    if options.out.suffix in (".keras", ".h5", ".hdf5"):
+    if options.out.suffix in _KERAS:
         with replacing(options.out) as made:
             small.save(made)
     else:
@@ -271,6 +275,8 @@ def _load(file):
             remedy = "It holds weights alone: load them into the model, save it"
         elif "Could not locate" in str(error):
             remedy = "Name the module that has it, by --import MODULE"
+        elif file.suffix not in _KERAS:
+            remedy = "Call a .keras or .h5 file so, as Keras goes by the name"
         else:
             remedy = "If it was damaged, copy or write it again"
         raise ValueError(

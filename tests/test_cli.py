@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import pathlib
 import re
 import subprocess
 import sys
@@ -88,6 +89,10 @@ def test_layers_of_ones_own_come_from_a_module(tmp_path, monkeypatch):
     status, _, said = run("density", file, "--import", "other")
     assert status == 1
     assert "`--import` must be a module" in said and "'other'" in said
+    pathlib.Path("bad.py").write_text("1 / 0")
+    status, _, said = run("density", file, "--import", "bad")
+    assert status == 1
+    assert "`--import bad` ends in ZeroDivisionError" in said
 
 
 def test_compact_writes_both_kinds_of_file(file, tmp_path, capsys):
@@ -241,6 +246,13 @@ def test_weights_alone_are_no_model(file, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "weights alone: load them into the model, save it." in said
     assert ".." not in said.replace("...", "")
+
+
+def test_a_file_that_keras_does_not_know_by_its_name(file, tmp_path, capsys):
+    other = tmp_path / "model.zip"
+    other.write_bytes(file.read_bytes())
+    assert main(["inspect", str(other)]) == 1
+    assert "Call a .keras or .h5 file so" in capsys.readouterr().err
 
 
 def test_inspect_without_kernels(tmp_path, capsys):

@@ -40,6 +40,7 @@ TESTS = {
         *("freezing", "target_density", "checks"),
     ),
     "allocation": ("pruning", "sparse_start", "target_density"),
+    "callbacks._clock": ("target_density",),
     "callbacks._strengths": ("target_density",),
 }
 OTHER = {
