@@ -146,6 +146,13 @@ class TestWatch:
         assert "No weight was switched on in 100 steps" in text
         assert "% of the threshold. Lower lambda (5)" in text
 
+    @pytest.mark.parametrize("regularizer", (None, 0.5))
+    def test_an_optimizer_without_regularizer(self, regularizer):
+        model = _started(kb.AdaBreg(1e-3, regularizer), 0.2)
+        texts = self.warned(model, 3)
+        told = ["Nothing is regularized" in text for text in texts]
+        assert told == ([True] if regularizer is None else [])
+
     def test_batches_of_one_step_are_no_steps(self):
         """Gradients are added up over them."""
 

@@ -13,6 +13,7 @@ from keras_bregman._keras import producer
 from keras_bregman._scalars import to_float
 from keras_bregman._warning import warn
 from keras_bregman._wrappers import inner_optimizers, regularized
+from keras_bregman.base_optimizer import ProximalOptimizer
 
 _EARLY = (1, 10)  # steps after which a jump of the density is looked for
 _PATIENCE = 100  # steps that a first weight may take
@@ -37,6 +38,8 @@ class SparsityWatch(keras.callbacks.Callback):
                     and at the ends of two epochs the dead units say more than
                     units that are alive.
     not finite      A kernel holds NaN or infinity.
+    all dense       An optimizer of this package has no `regularizer`, or none
+                    for what is trained.
 
     The first two are for an optimizer of this package that has not made a step
     before; they are silent while the support is frozen.
@@ -105,6 +108,8 @@ class SparsityWatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         self._earlier = self._batches
+        if self._is_unregularized():
+            self._say_dense()
         found = sparsity.counted(self.model, self.of)
         values = {k.name: _array(k.variable) for k in found}
         for name, value in values.items():
@@ -140,6 +145,19 @@ class SparsityWatch(keras.callbacks.Callback):
             for o in inner_optimizers(self.model.optimizer)
         )
         return not frozen and bool(regularized(self.model))
+
+    def _is_unregularized(self):
+        optimizers = inner_optimizers(self.model.optimizer)
+        ours = any(isinstance(o, ProximalOptimizer) for o in optimizers)
+        return ours and not regularized(self.model)
+
+    def _say_dense(self):
+        self._warn(
+            "all dense",
+            "Nothing is regularized, so that all weights are switched on. Give "
+            "the optimizer `regularizer=1.0`, for variables whose path ends in "
+            "kernel, or a dict that finds others.",
+        )
 
     def _say_everything(self, now):
         self._warn(
