@@ -147,7 +147,7 @@ SPECS = (
     *(
         Spec(
             name,
-            f"{experiment.title}: what each method makes of them",
+            f"{experiment.network}: test accuracy over density",
             name,
             tradeoff.draw,
         )

@@ -85,7 +85,7 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _line(axis, method, rows):
-    """Draws a method; its densities and means in %."""
+    """Draws a method, ours thicker; its densities and means in %."""
     densities = [row.cell("density").mean for row in rows]
     means = [row.cell("test_accuracy").mean for row in rows]
     seeds = [
@@ -100,6 +100,8 @@ def _line(axis, method, rows):
             [max(s) - mean for mean, s in zip(means, seeds, strict=True)],
         ],
         color=_colour(method),
+        linewidth=1 if rows[0].recipe.is_peer else 2.2,
+        zorder=2 if rows[0].recipe.is_peer else 3,
         marker="o",
         markersize=3.5,
         capsize=2,
