@@ -143,6 +143,27 @@ EXPERIMENTS = (
         )
     ),
     Experiment(
+        "threshold-lenet",
+        "LeNet-300-100 at 10 % and below: soft or hard thresholds",
+        "lenet300",
+        tuple(
+            changed
+            for method in ("AdaBreg", "LinBreg")
+            for density in ("10", "5", "2", "1", "0.5")
+            for soft in [asked_for(_LENET_CURVE, f"{method} at {density} %")]
+            for changed in (
+                soft,
+                soft.changed(
+                    label=f"{soft.label}, hard thresholds",
+                    steering={"threshold": "hard"},
+                ),
+            )
+        ),
+        (0, 1, 2),
+        {"epochs": 10},
+        kind="choice",
+    ),
+    Experiment(
         "curve-mlp",
         "Perceptron 784-200-80-10 on MNIST at densities asked for",
         "mlp",
