@@ -18,7 +18,7 @@ from small import double
 def test_passes(): assert double(2) == {twice}
 def test_backend(): assert os.environ["KERAS_BACKEND"] in ("jax", "torch")
 @pytest.mark.once
-def test_fails(): assert not {fails}
+def test_fails(): assert double(4) == 8 and not {fails}
 @pytest.mark.once
 @pytest.mark.tensorflow
 def test_on_tensorflow(): pass
@@ -35,8 +35,10 @@ fail_under = {wanted}
 """
 CODE = """
 def double(x):
-    if x > 3:
+    if x < 0:
         return 0
+    if x > 3:
+        return 8
     return 2 * x
 """
 
@@ -98,12 +100,13 @@ def test_a_failure_is_the_end(run):
 
 
 def test_lines_that_no_test_runs(run):
-    status, result = run(*BOTH, "--coverage")
+    # fewer than wanted are run by the first backend alone
+    status, result = run(*BOTH, "--coverage", wanted=70)
     assert status == 0
     assert result["coverage"] == {
-        "percent": 75.0,
-        "lines": 4,
+        "percent": 83.33,
+        "lines": 6,
         "not_run": {"small.py": [4]},
     }
-    status, _ = run(*BOTH, "--coverage", wanted=80)
+    status, _ = run(*BOTH, "--coverage", wanted=90)
     assert status != 0
