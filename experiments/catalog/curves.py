@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from experiments import comparison
 from experiments.catalog import methods
 from experiments.catalog.experiment import QUARTER_CURVE, Experiment
@@ -88,6 +90,25 @@ def _decayed(base: Recipe, decays: tuple[float, ...]) -> tuple[Recipe, ...]:
     )
 
 
+def _with_hard_thresholds(
+    curve: tuple[Recipe, ...], densities: tuple[str, ...]
+) -> tuple[Recipe, ...]:
+    """Ours at some densities, each followed by itself with hard thresholds."""
+    soft = [
+        asked_for(curve, f"{method} at {density} %")
+        for method in ("AdaBreg", "LinBreg")
+        for density in densities
+    ]
+    hard = (
+        recipe.changed(
+            label=f"{recipe.label}, hard thresholds",
+            steering={"threshold": "hard"},
+        )
+        for recipe in soft
+    )
+    return tuple(itertools.chain(*zip(soft, hard, strict=True)))
+
+
 EXPERIMENTS = (
     Experiment(
         "curve-lenet",
@@ -142,26 +163,34 @@ EXPERIMENTS = (
             ("seeds-mlp", "Perceptron 784-200-80-10", "mlp", _MLP_CURVE),
         )
     ),
-    Experiment(
-        "threshold-lenet",
-        "LeNet-300-100 at 10 % and below: soft or hard thresholds",
-        "lenet300",
-        tuple(
-            changed
-            for method in ("AdaBreg", "LinBreg")
-            for density in ("10", "5", "2", "1", "0.5")
-            for soft in [asked_for(_LENET_CURVE, f"{method} at {density} %")]
-            for changed in (
-                soft,
-                soft.changed(
-                    label=f"{soft.label}, hard thresholds",
-                    steering={"threshold": "hard"},
-                ),
-            )
-        ),
-        (0, 1, 2),
-        {"epochs": 10},
-        kind="choice",
+    *(
+        Experiment(
+            name,
+            f"{title}: soft or hard thresholds",
+            model,
+            _with_hard_thresholds(curve, densities),
+            (0, 1, 2),
+            small,
+            kind="choice",
+        )
+        for name, title, model, curve, densities, small in (
+            (
+                "threshold-lenet",
+                "LeNet-300-100 at 10 % and below",
+                "lenet300",
+                _LENET_CURVE,
+                ("10", "5", "2", "1", "0.5"),
+                {"epochs": 10},
+            ),
+            (
+                "threshold-vgg16",
+                "VGG-16 at 10 and 2 %",
+                "vgg16",
+                VGG16_CURVE,
+                ("10", "2"),
+                QUARTER_CURVE,
+            ),
+        )
     ),
     Experiment(
         "curve-mlp",
