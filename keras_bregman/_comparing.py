@@ -25,7 +25,7 @@ def difference(some, others) -> float:
     pairs = zip(
         keras.tree.flatten(some), keras.tree.flatten(others), strict=True
     )
-    return max(_between(*pair) for pair in pairs)
+    return max((_between(*pair) for pair in pairs), default=0.0)
 
 
 def random_inputs(model: keras.Model):
@@ -87,14 +87,14 @@ def _between(one, other):
     if _is_text(one) or _is_text(other):
         same = np.array_equal(*(words(np.asarray(x)) for x in (one, other)))
         return 0.0 if same else math.inf
-    is_float = "float" in keras.backend.standardize_dtype(one.dtype)
+    dtype = keras.backend.standardize_dtype(one.dtype)
     one, other = (
         ops.convert_to_numpy(ops.cast(x, "float32")) for x in (one, other)
     )
     finite = np.isfinite(one)
     if one.shape != other.shape or (finite != np.isfinite(other)).any():
         return math.inf
-    if not is_float:
+    if dtype == "bool" or "int" in dtype:
         return np.count_nonzero(one != other) / max(1, one.size)
     one, other = one[finite], other[finite]
     most = max(1.0, float(np.abs(one).max(initial=0.0)))

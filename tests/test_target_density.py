@@ -378,8 +378,10 @@ def test_feedback_moves_lambda_by_the_gain(gain, threshold, monkeypatch):
 
 
 def test_a_thousandth_of_the_training_is_between_two_corrections():
+    target = TargetDensity(0.1)
     for epochs, steps, every in ((4, 16, 20), (10, 5000, 50)):
-        assert Clock({"epochs": epochs, "steps": steps}).interval == every
+        target._clock = Clock({"epochs": epochs, "steps": steps})
+        assert target._interval() == every
 
 
 def test_the_support_freezes_with_the_epoch_in_which_it_is_to():

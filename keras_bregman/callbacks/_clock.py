@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-_CORRECTIONS = 1000  # of a whole training
-_FEWEST = 20  # steps between two
-
 
 class Clock:
     """Share of a `fit` that is over.
@@ -40,27 +37,23 @@ class Clock:
             the epoch.
         """
         before, self._done = self._done, batch + 1
-        is_end = before < (self.steps_per_epoch or 0) <= self._done
+        is_end = before < (self._length or 0) <= self._done
         return is_end or self._done // interval > before // interval
-
-    @property
-    def steps_per_epoch(self) -> int | None:
-        return self._given or self._seen
 
     @property
     def steps(self) -> int:
         """Steps of the whole training, 0 if that is not known yet."""
-        return self._epochs * (self.steps_per_epoch or 0)
-
-    @property
-    def interval(self) -> int:
-        """Steps between two corrections, each a few passes over all weights."""
-        return max(_FEWEST, self.steps // _CORRECTIONS)
+        return self._epochs * (self._length or 0)
 
     @property
     def position(self) -> float:
         """Share of training that is over, in [0, 1]."""
-        length = self.steps_per_epoch
+        length = self._length
         # an epoch of unknown length may be longer than the last
         part = min(1, self._done / length) if length else 0
         return (self.epoch + part) / self._epochs
+
+    @property
+    def _length(self):
+        """Steps of an epoch, None if nobody knows."""
+        return self._given or self._seen

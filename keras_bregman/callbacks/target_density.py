@@ -273,7 +273,7 @@ class TargetDensity(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         # on JAX whoever asks for the model makes it wait, so seldom
-        is_due = self._clock.passes(batch, self.every or self._clock.interval)
+        is_due = self._clock.passes(batch, self._interval())
         self._corrected_at = None
         # before a strength far too small has switched everything on
         begins = not self._steers and self._begin()
@@ -365,6 +365,10 @@ class TargetDensity(keras.callbacks.Callback):
         if self._clock.steps and self.threshold == "soft":
             left = round((1 - self.begin - self.ramp) * self._clock.steps)
             warn_of_late_averages(self.model, beside, left)
+
+    def _interval(self):
+        """Steps between two corrections, each a few passes over all weights."""
+        return self.every or max(20, self._clock.steps // 1000)
 
     def _correct(self):
         """Brings the density to where it is to be now."""
