@@ -24,6 +24,7 @@ _MLP_CURVE = comparison.curve(LENET.changed(model="mlp"), methods.LENET_METHODS)
 # without weight decay
 LENET_FIRST = tuple(m._replace(rounds=()) for m in methods.LENET_METHODS)
 _LENET_AT_5 = [m.at(LENET, 0.05) for m in LENET_FIRST[:3]]
+_SPARSE = ("10", "5", "2", "1", "0.5")  # densities in %
 CONVNET_DENSE = Recipe(
     "Adam cosine",
     "convnet",
@@ -50,6 +51,19 @@ RESNET18_CURVE, VGG16_CURVE = (
 def asked_for(curve: tuple[Recipe, ...], label: str) -> Recipe:
     """The recipe of a curve that has a label."""
     return next(r for r in curve if r.label == label)
+
+
+def _rows_of(
+    curve: tuple[Recipe, ...],
+    methods: tuple[str, ...],
+    densities: tuple[str, ...],
+) -> tuple[Recipe, ...]:
+    """The recipes of some methods in a curve, at densities in %."""
+    return tuple(
+        asked_for(curve, f"{method} at {density} %")
+        for density in densities
+        for method in methods
+    )
 
 
 def all_asked_for(
@@ -94,11 +108,7 @@ def _with_hard_thresholds(
     curve: tuple[Recipe, ...], densities: tuple[str, ...]
 ) -> tuple[Recipe, ...]:
     """Ours at some densities, each followed by itself with hard thresholds."""
-    soft = [
-        asked_for(curve, f"{method} at {density} %")
-        for method in ("AdaBreg", "LinBreg")
-        for density in densities
-    ]
+    soft = _rows_of(curve, ("AdaBreg", "LinBreg"), densities)
     hard = (
         recipe.changed(
             label=f"{recipe.label}, hard thresholds",
@@ -149,10 +159,10 @@ EXPERIMENTS = (
             name,
             f"{title} at 10 % and below: ten seeds of the five that are best",
             model,
-            tuple(
-                asked_for(curve, f"{method} at {density} %")
-                for density in ("10", "5", "2", "1", "0.5")
-                for method in ("AdaBreg", "LinBreg", "Pruning", "Lasso", "RigL")
+            _rows_of(
+                curve,
+                ("AdaBreg", "LinBreg", "Pruning", "Lasso", "RigL"),
+                _SPARSE,
             ),
             tuple(range(10)),
             {"epochs": 10},
@@ -179,7 +189,7 @@ EXPERIMENTS = (
                 "LeNet-300-100 at 10 % and below",
                 "lenet300",
                 _LENET_CURVE,
-                ("10", "5", "2", "1", "0.5"),
+                _SPARSE,
                 {"epochs": 10},
             ),
             (
