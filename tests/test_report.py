@@ -33,6 +33,7 @@ from experiments.reporting import (
     verdicts,
     write,
 )
+from experiments.reporting.published import RECORDS
 
 pytestmark = pytest.mark.once
 
@@ -429,6 +430,15 @@ def test_published_records_lie_in_the_frame_of_full_runs_only(tmp_path):
     )
     # the paper's LinBreg with momentum, 90.4 %, is the lowest
     assert full.get_ylim()[0] < 90.4
+    # and all of them are there, those above ours too
+    _, labels = full.get_legend_handles_labels()
+    assert set(labels) == {
+        "LinBreg",
+        *(f"{name}, published" for name in RECORDS["curve-resnet18"]),
+    }
+    drawn = {tuple(line.get_ydata()) for line in full.lines}
+    assert (94.93, 94.51) in drawn
+    assert full.get_ylim()[1] > 94.93
     _, labels = small.get_legend_handles_labels()
     assert labels == ["LinBreg"]
 

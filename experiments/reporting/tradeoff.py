@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -63,11 +64,13 @@ def draw(rows: Sequence[Row]) -> Figure:
     # small networks are not those that others have trained
     is_full = rows[0].scale == "full"
     records = RECORDS.get(rows[0].experiment, {}) if is_full else {}
-    for (name, points), marker in zip(records.items(), "*PX", strict=False):
+    markers = itertools.cycle("*PX1")
+    for (name, points), marker in zip(records.items(), markers, strict=False):
         axis.plot(
             [100 * density for density in points],
             list(points.values()),
-            marker,
+            marker=marker,
+            linestyle="none",
             color=GREY,
             markersize=8,
             label=f"{name}, published",
