@@ -415,6 +415,39 @@ def test_the_tradeoff_has_a_line_for_each_method_with_runs(tmp_path):
     assert not axis.texts
 
 
+def test_methods_of_a_tradeoff_are_told_apart_without_colours(tmp_path):
+    put(tmp_path, "curve-lenet", accuracy=0.9)
+    axis = tradeoff.draw(Archive(tmp_path).rows("curve-lenet", "full")).axes[0]
+    markers = [bars.lines[0].get_marker() for bars in axis.containers]
+    published = [
+        line.get_marker()
+        for line in axis.lines
+        if "published" in line.get_label()
+    ]
+    assert len(markers) == 8 and len(published) == 2
+    assert len({*markers, *published}) == 10
+
+
+def test_the_bars_of_a_tradeoff_are_within_its_frame(tmp_path):
+    put_seeds(tmp_path, "curve-mlp", "STR at 0.5 %", (0.96, 0.95, 0.91))
+    put(tmp_path, "curve-mlp", only=("AdaBreg at 1 %",), accuracy=0.96)
+    axis = tradeoff.draw(Archive(tmp_path).rows("curve-mlp", "full")).axes[0]
+    assert axis.get_ylim()[0] < 91
+    assert not axis.texts
+
+
+def test_what_the_room_for_arrows_shows_has_none(tmp_path):
+    for label, accuracy in (
+        ("AdaBreg at 1 %", 0.90),
+        ("SET at 1 %", 0.833),
+        ("STR at 1 %", 0.5),
+    ):
+        put(tmp_path, "curve-mlp", only=(label,), accuracy=accuracy)
+    axis = tradeoff.draw(Archive(tmp_path).rows("curve-mlp", "full")).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["50.0"]
+    assert axis.get_ylim()[0] < 83.3
+
+
 def test_published_records_lie_in_the_frame_of_full_runs_only(tmp_path):
     for scale in ("full", "small"):
         put(

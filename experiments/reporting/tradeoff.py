@@ -23,16 +23,17 @@ from experiments.reporting.tables import by_method
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_COLOURS = {
-    "AdaBreg": RED,
-    "LinBreg": BLUE,
-    "LinBreg momentum": "#003B66",
-    "Pruning": GREEN,
-    "RigL": PURPLE,
-    "SET": "#56B4E9",
-    "Lasso": ORANGE,
-    "ProxGD": "#A0760A",
-    "STR": "#000000",
+# by method a colour, and a marker for those who see none
+_LOOKS = {
+    "AdaBreg": (RED, "o"),
+    "LinBreg": (BLUE, "s"),
+    "LinBreg momentum": ("#003B66", "D"),
+    "Pruning": (GREEN, "^"),
+    "RigL": (PURPLE, "v"),
+    "SET": ("#56B4E9", "<"),
+    "Lasso": (ORANGE, ">"),
+    "ProxGD": ("#A0760A", "d"),
+    "STR": ("#000000", "h"),
 }
 
 
@@ -88,7 +89,8 @@ def draw(rows: Sequence[Row]) -> Figure:
 
 
 def _line(axis, method, rows):
-    """Draws a method, ours thicker; its densities and means in %."""
+    """Draws a method, ours thicker; its densities, means and lowest in %."""
+    colour, marker = _look(method)
     densities = [row.cell("density").mean for row in rows]
     means = [row.cell("test_accuracy").mean for row in rows]
     seeds = [
@@ -102,15 +104,15 @@ def _line(axis, method, rows):
             [mean - min(s) for mean, s in zip(means, seeds, strict=True)],
             [max(s) - mean for mean, s in zip(means, seeds, strict=True)],
         ],
-        color=_colour(method),
+        color=colour,
         linewidth=1 if rows[0].recipe.is_peer else 2.2,
         zorder=2 if rows[0].recipe.is_peer else 3,
-        marker="o",
-        markersize=3.5,
+        marker=marker,
+        markersize=4.5,
         capsize=2,
         label=method,
     )
-    return densities, means
+    return densities, means, [min(s) for s in seeds]
 
 
 def _frame(axis, lines, records):
@@ -120,23 +122,25 @@ def _frame(axis, lines, records):
 
     Args:
         axis: With all lines and records drawn.
-        lines: By method, densities and means in %.
+        lines: By method, densities, means and lowest seeds in %.
         records: By name, published accuracies in % by density.
     """
-    lowest = [min(means) for _, means in lines.values()]
-    bottom = max(min(lowest), max(lowest) - 6)
+    lowest = [min(means) for _, means, _ in lines.values()]
+    bottom = max(lowest) - 6
     published = [min(points.values()) for points in records.values()]
-    bottom = min([bottom, *published]) - 0.5
+    seeds = [min(low) for *_, low in lines.values()]
+    bottom = min([max(min(seeds), bottom), *published]) - 0.5
     axis.set_ylim(bottom=bottom)
+    if min(lowest) < bottom:  # room for arrows, where no point is
+        top = axis.get_ylim()[1]
+        bottom -= 0.1 * (top - bottom)
+        axis.set_ylim(bottom=bottom)
     below = [
         (density, mean, method)
-        for method, line in lines.items()
-        for density, mean in zip(*line, strict=True)
+        for method, (densities, means, _) in lines.items()
+        for density, mean in zip(densities, means, strict=True)
         if mean < bottom
     ]
-    if below:  # room for their arrows, where no point is
-        top = axis.get_ylim()[1]
-        axis.set_ylim(bottom=bottom - 0.1 * (top - bottom))
     for i, (density, mean, method) in enumerate(below):
         beside = [d for d, *_ in below[:i] if 0.9 < d / density < 1.1]
         _point_below(axis, method, density, mean, len(beside))
@@ -144,7 +148,7 @@ def _frame(axis, lines, records):
 
 def _point_below(axis, method, density, mean, number):
     """Names a point in an arrow; those at one density side by side."""
-    colour = _colour(method)
+    colour, _ = _look(method)
     axis.annotate(
         f"{mean:.1f}",
         (density, 0),
@@ -159,5 +163,6 @@ def _point_below(axis, method, density, mean, number):
     )
 
 
-def _colour(method):
-    return _COLOURS.get(method, GREY)
+def _look(method):
+    """Its colour and marker."""
+    return _LOOKS.get(method, (GREY, "o"))
