@@ -808,6 +808,12 @@ def test_an_optimizer_has_one_colour_and_each_recipe_its_own_dashes():
     table1 = by_epoch.looks(EXPERIMENTS["table1"].recipes)
     figure = by_epoch.looks(EXPERIMENTS["figure5-8"].recipes)
     assert table1["LinBreg"].color == figure["LinBreg lambda 0.1"].color
+    # more than four lines of one colour are not told apart by dashes
+    for spec in figures.SPECS:
+        if isinstance(spec.draw, functools.partial):
+            recipes = EXPERIMENTS[spec.experiment].recipes
+            colors = [look.color for look in by_epoch.looks(recipes).values()]
+            assert max(map(colors.count, colors)) <= 4, spec.name
 
 
 def probed_rows(name, probes):
@@ -841,6 +847,9 @@ def test_adabregs_first_steps_are_drawn_over_tau():
     assert len(left.lines) == len(right.lines) == len(steps) + 1
     assert list(left.lines[0].get_xdata()) == taus
     assert left.lines[0].get_ydata() == pytest.approx([100 * t for t in taus])
+    # colours alone do not tell them apart
+    markers = {line.get_marker() for line in left.lines}
+    assert len(markers) == len(left.lines)
 
 
 def test_the_starts_of_a_vgg_are_drawn_by_norm_and_start():

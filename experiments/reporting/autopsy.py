@@ -23,7 +23,7 @@ from experiments.reporting.style import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_STEP_COLOURS = (PURPLE, ORANGE, GREEN, BLUE)
+_STEP_LOOKS = ((PURPLE, "v"), (ORANGE, "s"), (GREEN, "^"), (BLUE, "D"))
 _STARTS = {
     "bernoulli": ("single weights (Bernoulli)", BLUE, "-"),
     "kernel": ("whole kernels", ORANGE, (0, (5, 1.6))),
@@ -48,9 +48,9 @@ def draw_steps(rows: Sequence[Row]) -> Figure:
         key=lambda row: row.recipe.learning_rate,
     )
     taus = [row.recipe.learning_rate for row in rows]
-    for name, color, density, accuracy in _moments(rows):
-        _spread(left, taus, density, color, name)
-        _spread(right, taus, accuracy, color, name)
+    for name, look, density, accuracy in _moments(rows):
+        _spread(left, taus, density, look, name)
+        _spread(right, taus, accuracy, look, name)
     log_percent(left)
     left.set_ylabel("weights that are not 0, in %")
     right.set_ylabel("validation accuracy in %")
@@ -63,12 +63,12 @@ def draw_steps(rows: Sequence[Row]) -> Figure:
 
 
 def _moments(rows):
-    """Name, colour, and by row and seed density and accuracy of each line."""
+    """Name, look, and by row and seed density and accuracy of each line."""
     for i, found in enumerate(_steps_of(rows[0])[0]):
         step = found["step"]
         yield (
             f"after {step:,} step{'s' if step > 1 else ''}",
-            _STEP_COLOURS[i % len(_STEP_COLOURS)],
+            _STEP_LOOKS[i % len(_STEP_LOOKS)],
             *(
                 [[steps[i][key] for steps in _steps_of(row)] for row in rows]
                 for key in ("density", "accuracy")
@@ -76,7 +76,7 @@ def _moments(rows):
         )
     yield (
         f"after {rows[0].recipe.epochs} epochs",
-        RED,
+        (RED, "o"),
         *(
             [[curve[-1] for curve in row.histories(key)] for row in rows]
             for key in ("density", "val_accuracy")
@@ -88,9 +88,11 @@ def _steps_of(row):
     return [r["probes"].get("steps") or [] for r in row.results.values()]
 
 
-def _spread(axis, places, values, color, label):
+def _spread(axis, places, values, look, label):
     """A line through the means, with the range of the seeds around it."""
     import numpy as np
+
+    color, marker = look
 
     percent = [100 * np.array(of_seeds, float) for of_seeds in values]
     axis.plot(
@@ -98,8 +100,8 @@ def _spread(axis, places, values, color, label):
         [p.mean() for p in percent],
         color=color,
         label=label,
-        marker="o",
-        markersize=3.5,
+        marker=marker,
+        markersize=4.5,
     )
     axis.fill_between(
         places,

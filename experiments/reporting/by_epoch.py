@@ -14,6 +14,7 @@ from experiments.reporting.style import (
     GREEN,
     GREY,
     ORANGE,
+    PURPLE,
     RED,
     legend_below,
     log_percent,
@@ -33,6 +34,8 @@ _COLOURS = {
     ("LinBreg", True): GREEN,
     ("AdaBreg", False): RED,
 }
+_SPARE = (PURPLE, BLUE, RED, ORANGE)
+_MOST = 4  # lines of one colour, which dashes still tell apart
 _DASHES = (
     "-",
     (0, (5, 1.6)),
@@ -57,15 +60,26 @@ class Look(NamedTuple):
 
 
 def looks(recipes: Iterable[Recipe]) -> dict[str, Look]:
-    """A colour for each optimizer, and dashes for its further recipes."""
-    met: dict[str, int] = {}
-    found = {}
+    """A colour for each optimizer, and dashes for its further recipes.
+
+    Where there are many of these, they have a second colour.
+    """
+    by_color: dict[str, list[Recipe]] = {}
     for recipe in recipes:
         color = _COLOURS[recipe.optimizer, recipe.momentum > 0]
-        # momentum is dashed from the first: it mostly hides LinBreg's line
-        count = met.get(color, int(recipe.momentum > 0))
-        met[color] = count + 1
-        found[recipe.label] = Look(color, _DASHES[count % len(_DASHES)])
+        by_color.setdefault(color, []).append(recipe)
+    spare = [color for color in _SPARE if color not in by_color]
+    found = {}
+    for own, alike in by_color.items():
+        for begin in range(0, len(alike), _MOST):
+            # momentum is dashed from the first: it mostly hides LinBreg's line
+            color, first = own, begin + int(alike[0].momentum > 0)
+            if begin and spare:
+                color, first = spare.pop(0), 0
+            some = alike[begin : begin + _MOST]
+            for count, recipe in enumerate(some, first):
+                dashes = _DASHES[count % len(_DASHES)]
+                found[recipe.label] = Look(color, dashes)
     return found
 
 

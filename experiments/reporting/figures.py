@@ -187,7 +187,7 @@ def figure1() -> Drawn:
 
 def of_inference(archive: Archive) -> Drawn:
     """Accuracy over speed, from the benchmark's result."""
-    title, rows = inference.TITLE, inference.measured(archive)
+    title, rows = inference.FIGURE, inference.measured(archive)
     if rows:
         note = "One seed."
         images, width = render(lambda: inference.draw(rows), title)

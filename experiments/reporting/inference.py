@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Measured = list[dict[str, Any]]
 TITLE = "Inference: accuracy, size and speed of compacted networks"
+FIGURE = "Accuracy over speed of compacted networks"
 SHOWN = ("TensorFlow", "LiteRT", "ONNX Runtime")
 SIZE_AND_SPEED = (
     "Size on disk, raw and compressed by gzip, and speed on one core, each "
