@@ -239,9 +239,10 @@ def _vgg(rows: Rows) -> tuple[str, str]:
     there = sum(failed(rows[key]) for key in reported)
     sentence = (
         f"With our settings {len(own) - failing} of {len(own)} rows that have "
-        "run train (test accuracy at the density asked for, of LinBreg, with "
-        f"momentum, AdaBreg: {'; '.join(parts)}); of {len(reported)} with the "
-        f"report's settings and no batch normalization {there} failed."
+        "run train. Test accuracy at the density asked for, of LinBreg, "
+        f"LinBreg momentum and AdaBreg: {'; '.join(parts)}. With the report's "
+        f"settings, without batch normalization, {there} of {len(reported)} "
+        "failed."
     )
     return by_count(failing, len(own)), sentence
 

@@ -19,20 +19,21 @@ USABLE = 5.0
 UNSTABLE = 5.0
 
 RULES = (
-    f"A row failed if its accuracy is under {FAILED:g} % (chance is 10 %), and "
+    f"A row failed if its accuracy is under {FAILED:g} % (chance is 10 %). It "
     f"is dense if more than {DENSE:g} % of its weights are not 0. Two figures "
-    f"are level within {EQUAL:g} point; one network surpasses another if it is "
-    "ahead in accuracy or sparsity and at least level in the other. The paper "
-    f"is matched by a test accuracy of at most {NEAR_ACCURACY:g} points less "
-    f"and a density of at most {TWICE:g} times its own and {NEAR_DENSITY:g} "
-    "points more. One row is above another, by however much, if seeds alone "
-    "would make such a difference in at most one case of twenty (Student's t, "
-    "two-sided). An optimizer "
-    f"works on a network if it loses at most {USABLE:g} points of test "
-    "accuracy to the dense reference and ends not dense. Results are stable if "
-    f"no standard deviation over seeds is above {EQUAL:g} point of test "
-    f"accuracy or {NEAR_DENSITY:g} points of density, and unstable from "
-    f"{UNSTABLE:g} points of accuracy on."
+    f"are level within {EQUAL:g} point. One network surpasses another if it is "
+    "ahead in accuracy or in sparsity and at least level in the other. The "
+    f"paper is matched by a test accuracy of at most {NEAR_ACCURACY:g} points "
+    f"less, at a density of at most {TWICE:g} times its own and at most "
+    f"{NEAR_DENSITY:g} points more. One row is above another, by however much, "
+    "if seeds alone would make such a difference in at most one case of twenty "
+    "(Student's t, two-sided). With few seeds a small difference is not seen: "
+    "that something does not improve is confirmed if nothing says that it "
+    f"does. An optimizer works on a network if it loses at most {USABLE:g} "
+    "points of test accuracy to the dense reference and ends not dense. "
+    "Results are stable if no standard deviation over seeds is above "
+    f"{EQUAL:g} point of test accuracy or {NEAR_DENSITY:g} points of density. "
+    f"They are unstable from {UNSTABLE:g} points of accuracy on."
 )
 
 

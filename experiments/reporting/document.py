@@ -20,19 +20,21 @@ from experiments.reporting.verdicts import Verdict
 TITLE = "The report, run again"
 INTRODUCTION = (
     "Every table and figure of the student report (COMP 551, Project 4, "
-    "December 2021) about the Bregman learning framework, from runs of this "
-    "repository. Everything here is computed from the result files in "
-    "experiments/results; python -m experiments report writes it anew."
+    "December 2021) about the Bregman learning framework, and the comparisons "
+    "with other methods, from runs of this repository. All numbers but those "
+    "that others print are computed from the result files in "
+    "experiments/results; python -m experiments report writes this anew."
 )
 READING = (
-    "Numbers are percent: mean ± standard deviation over n seeds. N_total is "
-    "the density, the share of weights that are not 0. Test and train are "
-    "accuracies at the best epoch, chosen on validation data; train is the "
-    "mean over that epoch while it trained, on augmented images if there are. "
-    "Full runs are as the catalog declares them: figures 2-8 and tables 1-4 "
-    "with the report's networks and, but for a row of table 2, its epochs. "
-    "Small ones have what their heading says, to be trained on two CPU cores, "
-    "and cannot be compared with the report or the paper."
+    "Numbers are percent: mean ± standard deviation of the sample over n "
+    "seeds. N_total is the density, the share of weights that are not 0. Test "
+    "and train are accuracies at the best epoch, which validation data chose. "
+    "Where a density is asked for, an epoch with over 2 % more weights is not "
+    "chosen. Train is the mean over that epoch while it trained, on augmented "
+    "images if there are. Full runs are as the catalog declares them: figures "
+    "2-8 and tables 1-4 with the report's networks and, but for a row of table "
+    "2, its epochs. Small ones have what their heading says, to be trained on "
+    "two CPU cores. They cannot be compared with the report or the paper."
 )
 
 

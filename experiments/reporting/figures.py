@@ -15,6 +15,7 @@ from experiments.reporting import (
     autopsy,
     by_epoch,
     inference,
+    ranking,
     style,
     tradeoff,
 )
@@ -230,7 +231,10 @@ def _note(rows):
     if wanted == 1:
         text = "One seed."
     elif EXPERIMENTS[rows[0].experiment].kind == "curve":
-        text = f"Points: means over {wanted} seeds; bars: their range."
+        text = (
+            f"Points: means over {wanted} seeds; bars: their range. Dense: by "
+            f"the curve's own recipe; '{ranking.TITLE}' has the best."
+        )
     else:
         text = f"Line: mean over {wanted} seeds; band: their range."
     short = [
