@@ -376,6 +376,20 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     ]
 
 
+def test_a_glance_names_ours_tuned_there_and_does_not_compare_it(tmp_path):
+    def line():
+        (line,) = ranking.glance(Archive(tmp_path)).rows
+        return line[2:5]
+
+    for label in ("LinBreg at 10 %", "RigL at 10 %"):
+        put_seeds(tmp_path, "curve-convnet", label, (0.90, 0.91, 0.92))
+    level = ["LinBreg 91.00 ± 1.00", "RigL 91.00 ± 1.00", "level"]
+    assert line() == level
+    tuned = "LinBreg at 10 %, decay 0.001, tau 1"
+    put(tmp_path, "decay-convnet", only=(tuned,), accuracy=0.99)
+    assert line() == [f"{level[0]}; tuned there 99.00 ± 0.00", *level[1:]]
+
+
 def test_what_settings_are_chosen_from_has_no_test_figures(tmp_path):
     (recipe, *_), _ = EXPERIMENTS["search-lenet"].at("full")
     # cut after the last epoch, as some peers are
