@@ -327,6 +327,36 @@ def test_a_difference_is_held_against_the_seeds_of_either(tmp_path):
     assert sign(row("Lasso at 5 %", 0.99)) is None
 
 
+def test_chances_are_corrected_for_how_many_were_looked_at():
+    # each times as many as are not smaller, and none below a smaller one's
+    found = criteria.corrected([0.04, 0.01, 0.03, 0.9])
+    assert found == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert criteria.corrected([0.6, 0.7]) == [1.0, 1.0]
+
+
+def test_beside_a_glance_stands_how_sure_it_is(tmp_path):
+    def run(label, *accuracies):
+        put_seeds(tmp_path, "curve-lenet", label, accuracies, density=0.05)
+
+    def sections():
+        return section_of(Archive(tmp_path), ranking.TITLE).tables
+
+    run("AdaBreg at 5 %", 0.91, 0.92, 0.93)
+    run("Pruning at 5 %", 0.90, 0.91)
+    assert len(sections()) == 1  # a run is missing
+    run("Pruning at 5 %", 0.90, 0.91, 0.92)
+    for label in ("LinBreg at 2 %", "RigL at 2 %"):
+        put(tmp_path, "curve-lenet", only=(label,), density=0.02)
+    network = "LeNet-300-100 on MNIST"
+    _, (text, table) = sections()
+    assert text == ranking.CHANCES
+    # t is 1.22 with 4 degrees of freedom
+    assert table.rows == [
+        [network, "5 %", "AdaBreg", "Pruning", "+1.00", "0.29", "0.58"],
+        [network, "2 %", "LinBreg", "RigL", "+0.00", "1", "1"],
+    ]
+
+
 def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     tmp_path,
 ):

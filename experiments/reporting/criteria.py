@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 from scipy.stats import ttest_ind_from_stats
 
 from experiments.archive import Row
@@ -51,6 +54,19 @@ def leads(one: Row, other: Row) -> list[str]:
 def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
     """Sign of a difference, 0 if seeds alone make it in over 1 case of 20.
 
+    `None` where a row has one run, and so no spread.
+    """
+    p = chance(one, other, quantity)
+    if p is None:
+        return None
+    if p > 1 / 20:
+        return 0
+    return 1 if mean(one, quantity) > mean(other, quantity) else -1
+
+
+def chance(one: Row, other: Row, quantity: str) -> float | None:
+    """In what share of cases seeds alone make such a difference.
+
     By Student's t, two-sided. `None` where a row has one run, and so no spread.
     """
     this, that = one.cell(quantity), other.cell(quantity)
@@ -60,9 +76,18 @@ def beyond_chance(one: Row, other: Row, quantity: str) -> int | None:
         *(this.mean, this.std, this.n), *(that.mean, that.std, that.n)
     )
     # no number where all runs of both are alike
-    if not found.pvalue <= 1 / 20:
-        return 0
-    return 1 if found.statistic > 0 else -1
+    return 1.0 if math.isnan(found.pvalue) else float(found.pvalue)
+
+
+def corrected(chances: Sequence[float]) -> list[float]:
+    """What they are where so many differences were looked at, by Holm."""
+    found = [1.0] * len(chances)
+    least = 0.0
+    by_size = sorted(range(len(chances)), key=chances.__getitem__)
+    for done, i in enumerate(by_size):
+        least = max(least, min(1.0, (len(chances) - done) * chances[i]))
+        found[i] = least
+    return found
 
 
 def by_count(holding: int, of: int) -> str:

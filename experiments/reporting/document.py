@@ -81,7 +81,7 @@ def build(
         *(f"Not used: {name} ({why})" for name, why in archive.stale.items()),
     ]
     sections = [
-        Section(ranking.TITLE, [(ranking.GLANCE, ranking.glance(archive))], []),
+        _glance(archive),
         *(
             _section(experiment, archive, drawn)
             for experiment in EXPERIMENTS.values()
@@ -98,6 +98,15 @@ def absent(document: Document) -> list[str]:
         for drawn in section.figures
         if not drawn.images and drawn.scale == "full"
     ]
+
+
+def _glance(archive):
+    parts: list[tuple[str, Table | None]] = [
+        (ranking.GLANCE, ranking.glance(archive))
+    ]
+    if (chances := ranking.chances(archive)) is not None:
+        parts.append((ranking.CHANCES, chances))
+    return Section(ranking.TITLE, parts, [])
 
 
 def _section(experiment: Experiment, archive, drawn):

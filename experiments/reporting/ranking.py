@@ -9,6 +9,8 @@ from experiments.catalog import EXPERIMENTS
 from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting.criteria import (
     beyond_chance,
+    chance,
+    corrected,
     mean,
 )
 from experiments.reporting.published import RECORDS
@@ -35,6 +37,12 @@ GLANCE = (
     "such runs, so that they are not compared. Dense: of all dense networks of "
     "these experiments the best on validation data. Published: by others, "
     "next to that density. 50 and 20 % are in the curves."
+)
+CHANCES = (
+    "How sure that is, where both sides have all their runs: points of test "
+    "accuracy ahead, and the share p of cases in which seeds alone would make "
+    "such a difference (Student's t, two-sided). Corrected is p where so many "
+    "lines were looked at (Holm)."
 )
 _SPARSE = 0.1  # no glance at more weights
 _BESIDE = 2.0  # times as many weights at most, or as few, what is published
@@ -108,6 +116,43 @@ def glance(archive: Archive) -> Table:
         )
     heads = ("network", "density", "Bregman", "other methods", "Bregman is")
     return Table([("", (*heads, "dense", "published"))], lines, no_run("full"))
+
+
+def chances(archive: Archive) -> Table | None:
+    """How sure the glance's comparisons are; `None` where there is none."""
+    compared = [
+        (name, density, ours, others)
+        for name, density, ours, others in _best_of_each(archive)
+        if others and _standing(ours[1], others[1]) != "-"
+    ]
+    if not compared:
+        return None
+    pairs = [(ours[1], others[1]) for *_, ours, others in compared]
+    each = [chance(*pair, "test_accuracy") or 0.0 for pair in pairs]
+    return Table(
+        [
+            (
+                "",
+                ("network", "density", "Bregman", "against", "ahead by")
+                + ("p", "p, corrected"),
+            )
+        ],
+        [
+            [
+                EXPERIMENTS[name].network,
+                percent(density),
+                *(ours[0], others[0], _ahead(ours[1], others[1])),
+                *(_small(alone), _small(together)),
+            ]
+            for (name, density, ours, others), alone, together in zip(
+                compared, each, corrected(each), strict=True
+            )
+        ],
+    )
+
+
+def _small(p):
+    return f"{p:.2g}" if p >= 1e-4 else "under 0.0001"
 
 
 def _best_of_each(archive):
