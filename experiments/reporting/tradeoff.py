@@ -65,7 +65,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     # small networks are not those that others have trained
     is_full = rows[0].scale == "full"
     records = RECORDS.get(rows[0].experiment, {}) if is_full else {}
-    markers = itertools.cycle("*PX1")
+    markers = itertools.cycle("*PXp")
     for (name, points), marker in zip(records.items(), markers, strict=False):
         axis.plot(
             [100 * density for density in points],
