@@ -397,8 +397,13 @@ def test_a_glance_takes_runs_that_are_few_and_the_dense_network_of_any_kind(
     ]
     put(tmp_path, "curve-lenet", only=("AdaBreg at 5 %",), density=0.05)
     assert lines()[0][4] == "level"
+    put(tmp_path, "curve-lenet", only=("AdaBreg at 2 %",), density=0.02)
+    assert lines()[1][-1] == (
+        "98.01 at 2 %, sparse momentum; "
+        "98.20 at 2 %, sparse momentum, network not named"
+    )
     put(tmp_path, "curve-resnet18", only=("LinBreg at 5 %",), density=0.05)
-    assert lines()[1][-2:] == [
+    assert lines()[2][-2:] == [
         None,
         "90.9 at 5.5 %, the paper's LinBreg; "
         "90.4 at 4.8 %, the paper's LinBreg momentum; "

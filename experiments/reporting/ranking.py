@@ -243,7 +243,10 @@ def _published(name, density):
     for who, points in RECORDS.get(name, {}).items():
         at = min(points, key=lambda at: abs(math.log(at / density)))
         if abs(math.log(at / density)) < math.log(_BESIDE):
-            found.append(f"{points[at]} at {percent(at)}, {who}")
+            digits = max(
+                len(f"{x:g}".partition(".")[2]) for x in points.values()
+            )
+            found.append(f"{points[at]:.{digits}f} at {percent(at)}, {who}")
     return "; ".join(found) or "-"
 
 
