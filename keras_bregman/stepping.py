@@ -128,6 +128,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
                 lam = self._add_lambda(variable, shrink.regularizer.lam)
                 if self.keeps_dual:
                     slots = ("dual", *slots)
+            if getattr(variable, "overwrite_with_gradient", False):
+                slots = ()  # float8's scales, by Keras, in files without them
             state = [self._add_slot(variable, slot) for slot in slots]
             if shrink is not None:
                 entry = Regularized(name, variable, self, shrink, lam, state)

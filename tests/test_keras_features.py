@@ -531,6 +531,23 @@ class TestResuming:
         train(other, 1)
         assert set(kinds(other)) == {"L1"}
 
+    @three_optimizers
+    def test_in_float8(self, make, tmp_path):
+        """Keras loads its scales ahead of kernels, and itself sets them."""
+        model = mlp()
+        model.quantize("float8")
+        model.compile(make(0.05, 0.01), "mse")
+        train(model, 2)
+        model.save(tmp_path / "a.keras")
+        again = keras.models.load_model(tmp_path / "a.keras")
+        train(model, 2)
+        train(again, 2)
+        for one, other in zip(model.layers, again.layers, strict=True):
+            for name in ("kernel", "bias", "inputs_scale"):
+                np.testing.assert_array_equal(
+                    array(getattr(one, name)), array(getattr(other, name))
+                )
+
     def test_a_dict_of_regularizers_can_be_read_from_hdf5(self, tmp_path):
         model = mlp()
         optimizer = kb.AdaBreg(0.05, {"kernel": 0.01})
