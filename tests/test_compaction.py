@@ -195,6 +195,20 @@ def test_a_channel_leaves_a_stream_only_if_dead_in_every_branch():
     assert small.get_layer("stem").filters == 6
 
 
+def test_a_number_is_a_constant_of_every_channel():
+    """As in the gates of `keras.applications.MobileNetV3Small`."""
+    x = keras.Input((4,))
+    y = layers.Dense(6, name="one")(x)
+    y = ops.minimum(2 - ops.relu(y + 3.0) * (1 / 6), ops.maximum(y, -1.5))
+    model = keras.Model(x, layers.Dense(2, name="two")(y))
+    disturb(model)
+    kill(model.get_layer("one"), [1, 4])
+    small, report = kb.compact(model, return_report=True)
+    assert small.get_layer("one").units == 4
+    assert not any(row.note for row in report.rows)
+    assert_same(model, small)
+
+
 def test_a_dead_branch_costs_one_channel():
     model = residual({"outer": slice(None)})
     small = kb.compact(model)
@@ -640,9 +654,13 @@ def test_the_report_gives_the_reason_and_not_another():
         layers.Reshape((2, 6), name="reshapes"),
         shape=shape,
     )
-    kill(model.layers[0], [1])
+    y = layers.Dense(6)(model.outputs[0])
+    model = keras.Model(model.inputs, y + np.arange(6.0))
+    kill(model.layers[1], [1])
     _, report = kb.compact(model, return_report=True)
     notes = {row.name: row.note for row in report.rows}
+    (added,) = (row.note for row in report.rows if row.kind == "Add")
+    assert added == "joins channels with numbers of their own"
     assert notes["mixes"] == "softmax may mix its outputs"
     assert notes["scales"] == "scales channels by numbers of their own"
     assert notes["slopes"] == "has slopes by position"

@@ -226,18 +226,15 @@ def _trace(graph, multiple, tied):
             pieces[id(layer)] = piece_of(layer, classes, shared, is_tied)
         if node.is_input:
             continue
-        tensors = [
-            t
-            for t in keras.tree.flatten(node.arguments.args)
-            if isinstance(t, keras.KerasTensor)
-        ]
+        args = keras.tree.flatten(node.arguments.args)
+        tensors = [a for a in args if isinstance(a, keras.KerasTensor)]
         read = {id(t) for t in tensors}
         for tensor in node.input_tensors:
             if id(tensor) not in read:  # a mask, or a name's argument
                 classes.pin(channels[id(tensor)])
         inputs = [channels[id(t)] for t in tensors]
         kwargs = node.arguments.kwargs
-        call = TracedCall(tensors, inputs, node.output_tensors, kwargs)
+        call = TracedCall(args, tensors, inputs, node.output_tensors, kwargs)
         outputs = pieces[id(layer)].trace(call)
         for tensor, found in zip(node.output_tensors, outputs, strict=True):
             channels[id(tensor)] = found

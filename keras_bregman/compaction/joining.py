@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import ClassVar
 
+import keras
 import numpy as np
 
 from keras_bregman.compaction.channels import Channels
@@ -13,7 +15,7 @@ from keras_bregman.compaction.piece import Piece
 
 
 class Join(Piece):
-    """Several tensors, entry by entry, by a function of arrays."""
+    """Tensors, or one and a number, entry by entry, by a function of arrays."""
 
     functions: ClassVar[dict[str, Callable]] = {
         "Add": sum,
@@ -25,7 +27,9 @@ class Join(Piece):
     }
 
     def trace(self, call):
-        if len(call.inputs) < 2:
+        known = keras.KerasTensor, numbers.Real
+        if not call.inputs or not all(isinstance(a, known) for a in call.args):
+            self.note = "joins channels with numbers of their own"
             return super().trace(call)
         first, *others = call.inputs
         # the axis from the last, as tensors of fewer axes are broadcast
@@ -39,7 +43,13 @@ class Join(Piece):
         for channels in others:
             self.classes.tie(first.atoms, channels.atoms)
         kind = type(self.layer).__name__
-        given = [c.values for c in call.inputs]
+        of_inputs = (c.values for c in call.inputs)
+        given = [
+            np.full(len(first), a)
+            if isinstance(a, numbers.Real)
+            else next(of_inputs)
+            for a in call.args
+        ]
         values = self.functions[kind](given)
         if kind == "Multiply":
             zero = np.any([v == 0 for v in given], axis=0)

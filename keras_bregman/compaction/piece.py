@@ -21,12 +21,14 @@ class TracedCall(NamedTuple):
     """One call of a layer in the graph, and the channels that it is given.
 
     Attributes:
-        tensors: The positional arguments, without masks and the like.
+        args: The positional arguments, flat.
+        tensors: The tensors of these, without masks and the like.
         inputs: Per tensor its channels, `None` where it has none.
         outputs: What came of it.
         kwargs: What it is given by name, masks that Keras passes on among it.
     """
 
+    args: list[Any]
     tensors: list[Any]
     inputs: list[Channels | None]
     outputs: list[Any]
