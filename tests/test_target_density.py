@@ -1380,6 +1380,21 @@ def test_what_no_gradient_reaches_is_told():
         fit(model, [TargetDensity(0.3)])
 
 
+def test_a_layer_that_no_gradient_reaches_is_told_beside_others():
+    dataset = load("digits")
+    model = mlp(dataset.inputs, dataset.classes, 0.5)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    first, second = map(model.get_layer, ("dense1", "dense2"))
+    for weight in (first.kernel, first.bias, second.kernel):
+        weight.assign(np.zeros(weight.shape))
+    second.bias.assign(np.ones(second.bias.shape))  # for the logits alone
+    model.compile(kb.AdaBreg(0.003, 1.0), loss)
+    with pytest.warns(UserWarning, match="no gradient.*Start denser"):
+        fit(model, [TargetDensity(0.3, distribution="uniform")])
+    *_, last = model.optimizer.regularized()
+    assert float(keras.ops.convert_to_numpy(last.lam)) > 0
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("notices", (True, False))
 def test_a_compiled_loop_of_one_s_own(notices):

@@ -235,7 +235,7 @@ class TargetDensity(keras.callbacks.Callback):
         steers, self._steers = self._steers, False
         if not steers or self._is_reached():
             return
-        entries = self._entries()
+        entries = [e for scope in self._missed() for e in scope.entries]
         if any(to_float(entry.lam) for entry in entries):
             why = (
                 "What stops it early or restores the best epoch has to wait, "
@@ -421,10 +421,16 @@ class TargetDensity(keras.callbacks.Callback):
 
     def _is_reached(self):
         """Whether the model has the density that it is to end with."""
-        return bool(self._entries()) and all(
-            abs(on - scope.wanted) <= scope.tolerance
-            for scope, on in nonzero(self._scopes(self.density))
-        )
+        return bool(self._entries()) and not self._missed()
+
+    def _missed(self):
+        """What does not have as many weights on as it is to end with."""
+        scopes = self._scopes(self.density) if self._entries() else []
+        return [
+            scope
+            for scope, on in nonzero(scopes)
+            if abs(on - scope.wanted) > scope.tolerance
+        ]
 
     def _set_frozen(self, frozen):
         freeze_in(self.model, self._optimizers(), frozen)
