@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.util
+import math
 import os
 import pathlib
 import subprocess
@@ -196,7 +197,8 @@ def _inspect(options):
             *_flops(model),
         ]
     size = options.file.stat().st_size
-    parameters = model.count_params()
+    # a model that is not built has none, and `count_params` raises
+    parameters = sum(math.prod(weight.shape) for weight in model.weights)
     rows = [
         ("model", f"{model.name} ({type(model).__name__})"),
         *_ends(model),

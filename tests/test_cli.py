@@ -263,6 +263,13 @@ def test_inspect_without_kernels(tmp_path, capsys):
     assert "27" in said and "no kernel" in said
 
 
+def test_inspect_without_weights(tmp_path, capsys):
+    keras.Sequential([layers.Dense(3)]).save(tmp_path / "m.keras")
+    assert main(["inspect", str(tmp_path / "m.keras")]) == 0
+    said = capsys.readouterr().out
+    assert re.search("parameters +0\n", said) and "no weights yet" in said
+
+
 def test_errors_are_one_line_and_a_status(file, tmp_path, capsys):
     assert main(["density", str(tmp_path / "none.keras")]) == 1
     assert "none.keras" in capsys.readouterr().err
