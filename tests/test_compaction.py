@@ -654,8 +654,9 @@ def test_the_report_gives_the_reason_and_not_another():
         layers.Reshape((2, 6), name="reshapes"),
         shape=shape,
     )
-    y = layers.Dense(6)(model.outputs[0])
-    model = keras.Model(model.inputs, y + np.arange(6.0))
+    dense = layers.Dense(6)
+    y = layers.SpectralNormalization(dense, name="bounds")(model.outputs[0])
+    model = keras.Model(model.inputs, layers.Dense(6)(y) + np.arange(6.0))
     kill(model.layers[1], [1])
     _, report = kb.compact(model, return_report=True)
     notes = {row.name: row.note for row in report.rows}
@@ -665,6 +666,7 @@ def test_the_report_gives_the_reason_and_not_another():
     assert notes["scales"] == "scales channels by numbers of their own"
     assert notes["slopes"] == "has slopes by position"
     assert notes["reshapes"] == "reshapes channels"
+    assert notes["bounds"] == "SpectralNormalization: not known"
 
 
 def test_what_cannot_be_compacted_is_named():

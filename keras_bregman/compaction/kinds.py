@@ -67,7 +67,8 @@ def _why_whole(layer):
         return ""
     if isinstance(layer, keras.layers.Activation):
         return may_mix(layer.activation)
-    if "Normalization" in kind:
+    is_wrapper = isinstance(layer, keras.layers.Wrapper)
+    if "Normalization" in kind and not is_wrapper:
         return "normalizes over channels"
     if is_layer(layer) and is_reparameterized(layer):
         return "quantized, or with LoRA"
