@@ -2,9 +2,8 @@
 
 import pytest
 
-from experiments import comparison
 from experiments.archive import Archive
-from experiments.catalog import EXPERIMENTS, methods
+from experiments.catalog import EXPERIMENTS, comparison, methods
 from experiments.recipes import Recipe
 
 pytestmark = pytest.mark.once

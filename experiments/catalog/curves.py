@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from experiments import comparison
-from experiments.catalog import methods
+from experiments.catalog import comparison, methods
 from experiments.catalog.experiment import QUARTER_CURVE, Experiment
 from experiments.recipes import Recipe
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments.comparison import Method, Round
+from experiments.catalog.comparison import Method, Round
 
 # each range has on both sides of its best what a first look found worse
 _TAUS = (1e-3, 3e-3, 1e-2)

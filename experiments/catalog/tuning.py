@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments import comparison
-from experiments.catalog import methods
+from experiments.catalog import comparison, methods
 from experiments.catalog.curves import (
     CONVNET_DENSE,
     LENET,

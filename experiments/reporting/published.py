@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from experiments.comparison import method_of
+from experiments.catalog.comparison import method_of
 
 
 class Published(NamedTuple):

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from experiments.archive import Row
-from experiments.comparison import method_of
+from experiments.catalog.comparison import method_of
 from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting import cost
 from experiments.reporting.published import Published, paper_of, report_of

@@ -1,6 +1,6 @@
 """Ours and its peers in one recipe: a method, its trials and its curve.
 
-`catalog.methods` has those that compete.
+`methods` has those that compete.
 
 Every method gets the same network, data, epochs, batches and schedule. On
 LeNet-300-100 and the ConvNet each gets the same number of trials too: those of
