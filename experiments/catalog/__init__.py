@@ -18,7 +18,7 @@ from experiments.catalog import (
 )
 from experiments.catalog.experiment import SCALES, Experiment
 
-__all__ = ["COMPACTED", "EXPERIMENTS", "SCALES", "Experiment"]
+__all__ = ["COMPACTED", "CURVES", "EXPERIMENTS", "SCALES", "Experiment"]
 
 EXPERIMENTS = {
     e.name: e
@@ -26,5 +26,6 @@ EXPERIMENTS = {
     for e in group.EXPERIMENTS
 }
 
+CURVES = tuple(e for e in EXPERIMENTS.values() if e.kind == "curve")
 # whose networks are made smaller, and measured where they are used
-COMPACTED = tuple(n for n, e in EXPERIMENTS.items() if e.kind == "compact")
+COMPACTED = tuple(e.name for e in compaction.EXPERIMENTS)

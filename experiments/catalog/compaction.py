@@ -148,7 +148,6 @@ EXPERIMENTS = (
         ),
         (0,),
         {"epochs": 2},
-        kind="compact",
     ),
     *(
         Experiment(
@@ -176,7 +175,6 @@ EXPERIMENTS = (
             ),
             (0,),
             {"epochs": 2},
-            kind="compact",
         )
         for model, title, units in (
             ("vgg16", "VGG-16", (0.7, 0.5)),
@@ -193,6 +191,5 @@ EXPERIMENTS = (
         ),
         (0,),
         {"width": 0.25, "epochs": 2},
-        kind="compact",
     ),
 )

@@ -33,8 +33,7 @@ class Experiment:
         small_recipes: For a recipe's label, what else changes there.
         kind: What its rows are to each other: `"table"`; `"curve"`, methods
             at densities asked for; `"trials"`, to choose from by
-            validation; `"choice"`, a few recipes trained to be compared;
-            `"compact"`, networks to be made smaller.
+            validation; `"choice"`, a few recipes trained to be compared.
         network: Of a curve, and its data, as tables name them.
         note: What a reader of its table has to know, in sentences.
     """

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from experiments.archive import Archive, Row, name_of
-from experiments.catalog import EXPERIMENTS, SCALES
+from experiments.catalog import CURVES, EXPERIMENTS, SCALES
 from experiments.recipes import Recipe
 from experiments.reporting import (
     architecture,
@@ -34,6 +34,7 @@ class Spec(NamedTuple):
         experiment: Whose rows.
         draw: From rows to a matplotlib figure.
         takes: Whether a recipe belongs into it.
+        marks: What stands for several seeds.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Spec(NamedTuple):
     experiment: str
     draw: Callable[[list[Row]], Figure]
     takes: Callable[[Recipe], bool] = lambda recipe: True
+    marks: str = "Line: mean over {} seeds; band: their range."
 
 
 class Drawn(NamedTuple):
@@ -147,13 +149,16 @@ SPECS = (
     ),
     *(
         Spec(
-            name,
-            f"{experiment.network}: test accuracy over density",
-            name,
+            curve.name,
+            f"{curve.network}: test accuracy over density",
+            curve.name,
             tradeoff.draw,
+            marks=(
+                "Points: means over {} seeds; bars: their range. Dense: by the "
+                f"curve's own recipe; '{ranking.TITLE}' has the best."
+            ),
         )
-        for name, experiment in EXPERIMENTS.items()
-        if experiment.kind == "curve"
+        for curve in CURVES
     ),
     Spec(
         "autopsy-start",
@@ -215,7 +220,7 @@ def _drawn(spec, archive, scale):
     name = f"{spec.name}-small" if small else spec.name
     title = f"{spec.title} (small scale)" if small else spec.title
     if any(row.results for row in rows):
-        note = _note(rows)
+        note = _note(spec.marks, rows)
         images, width = render(lambda: spec.draw(rows), title)
     else:
         note, images, width = f"No {scale} run yet.", {}, 0.0
@@ -225,18 +230,10 @@ def _drawn(spec, archive, scale):
     )
 
 
-def _note(rows):
+def _note(marks, rows):
     """Over how many seeds, and which rows fall short of that."""
     wanted = len(rows[0].declared)
-    if wanted == 1:
-        text = "One seed."
-    elif EXPERIMENTS[rows[0].experiment].kind == "curve":
-        text = (
-            f"Points: means over {wanted} seeds; bars: their range. Dense: by "
-            f"the curve's own recipe; '{ranking.TITLE}' has the best."
-        )
-    else:
-        text = f"Line: mean over {wanted} seeds; band: their range."
+    text = "One seed." if wanted == 1 else marks.format(wanted)
     short = [
         f"{row.label} ({len(row.results)} of {wanted})"
         for row in rows

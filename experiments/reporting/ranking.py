@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from experiments.archive import Archive, Row
-from experiments.catalog import EXPERIMENTS
+from experiments.catalog import CURVES, EXPERIMENTS, Experiment
 from experiments.recipes import DENSITY_TOLERANCE
 from experiments.reporting.criteria import (
     beyond_chance,
@@ -94,24 +96,39 @@ def by_density(rows: list[Row]) -> Table | None:
     )
 
 
+class Best(NamedTuple):
+    """The best of either kind on a curve, at a density that ours has run at.
+
+    Attributes:
+        curve: The experiment.
+        density: The one asked for.
+        ours: Bregman optimizer and its row.
+        other: Method and its row, `None` before any has run.
+    """
+
+    curve: Experiment
+    density: float
+    ours: tuple[str, Row]
+    other: tuple[str, Row] | None
+
+
 def glance(archive: Archive) -> Table:
     """All curves' full runs at 10 % of the weights and below, in one table.
 
     A line for each density at which a Bregman optimizer has run.
     """
     lines: list[list[str | None]] = []
-    for name, density, ours, others in _best_of_each(archive):
+    for curve, density, ours, other in _best_of_each(archive):
         dense = _dense(archive, ours[1])
-        experiment = EXPERIMENTS[name]
         lines.append(
             [
-                experiment.network,
+                curve.network,
                 percent(density),
-                _named(experiment, *ours) + _tuned(archive, name, density),
-                _named(experiment, *others) if others else None,
-                _standing(ours[1], others[1]) if others else "-",
+                _named(curve, *ours) + _tuned(archive, curve.name, density),
+                _named(curve, *other) if other else None,
+                _standing(ours[1], other[1]) if other else "-",
                 _of_dense(dense, ours[1]) if dense else None,
-                _published(name, density),
+                _published(curve.name, density),
             ]
         )
     heads = ("network", "density", "Bregman", "other methods", "Bregman is")
@@ -120,34 +137,19 @@ def glance(archive: Archive) -> Table:
 
 def chances(archive: Archive) -> Table | None:
     """How sure the glance's comparisons are; `None` where there is none."""
-    compared = [
-        (name, density, ours, others)
-        for name, density, ours, others in _best_of_each(archive)
-        if others and _standing(ours[1], others[1]) != "-"
-    ]
-    if not compared:
-        return None
-    pairs = [(ours[1], others[1]) for *_, ours, others in compared]
-    each = [chance(*pair, "test_accuracy") or 0.0 for pair in pairs]
-    return Table(
-        [
-            (
-                "",
-                ("network", "density", "Bregman", "against", "ahead by")
-                + ("p", "p, corrected"),
-            )
-        ],
-        [
-            [
-                EXPERIMENTS[name].network,
-                percent(density),
-                *(ours[0], others[0], _ahead(ours[1], others[1])),
-                *(_small(alone), _small(together)),
-            ]
-            for (name, density, ours, others), alone, together in zip(
-                compared, each, corrected(each), strict=True
-            )
-        ],
+    lines, each = [], []
+    for curve, density, ours, other in _best_of_each(archive):
+        if other and ours[1].is_whole and other[1].is_whole:
+            p = chance(ours[1], other[1], "test_accuracy")
+            if p is not None:
+                names = curve.network, percent(density), ours[0], other[0]
+                lines.append([*names, _ahead(ours[1], other[1])])
+                each.append(p)
+    for line, *chances in zip(lines, each, corrected(each), strict=True):
+        line += map(_small, chances)
+    heads = ("network", "density", "Bregman", "against", "ahead by")
+    return (
+        Table([("", (*heads, "p", "p, corrected"))], lines) if lines else None
     )
 
 
@@ -155,17 +157,14 @@ def _small(p):
     return f"{p:.2g}" if p >= 1e-4 else "under 0.0001"
 
 
-def _best_of_each(archive):
-    """Curve, density, our best and the best other, as far as there are any."""
-    for name, experiment in EXPERIMENTS.items():
-        if experiment.kind != "curve":
-            continue
-        rows = archive.rows(name, "full")
+def _best_of_each(archive) -> Iterator[Best]:
+    for curve in CURVES:
+        rows = archive.rows(curve.name, "full")
         methods = by_method(map(archive.most_seeds, rows))
         for density in densities_of(rows):
             ours = _best(methods, density, True)
             if density <= _SPARSE and ours:
-                yield name, density, ours, _best(methods, density, False)
+                yield Best(curve, density, ours, _best(methods, density, False))
 
 
 def _best(methods, density: float, is_bregman: bool):
