@@ -93,12 +93,7 @@ _FORMAT = "keras_bregman 1"  # of the cache
 _KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
-def load(
-    name: str,
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    download: bool = True,
-) -> Dataset:
+def load(name: str) -> Dataset:
     """Loads a dataset: from the cache, a prepared folder, or the network.
 
     Training, validation and test images: `digits` 1,297, 200 and 300 (8x8x1;
@@ -107,16 +102,13 @@ def load(
     is the end of the official training split, in the order of TensorFlow
     Datasets.
 
+    The cache, `NAME.npz`, is read first and written after another source was:
+    in `KERAS_BREGMAN_CACHE` of the environment, else in
+    `~/.cache/keras_bregman`. Datasets prepared by TensorFlow Datasets are in
+    `TFDS_DATA_DIR`, else in `~/tensorflow_datasets`, where a download is put.
+
     Args:
-        name: One of `NAMES`. `digits` needs neither network nor cache, and
-            no other argument bears on it.
-        data_dir: Folder of datasets prepared by TensorFlow Datasets; a
-            download is put there. Default: `TFDS_DATA_DIR` of the
-            environment, else `~/tensorflow_datasets`.
-        cache_dir: Folder of `NAME.npz`, which is read first and written after
-            another source was. Default: `KERAS_BREGMAN_CACHE` of the
-            environment, else `~/.cache/keras_bregman`.
-        download: Whether the network may be used.
+        name: One of `NAMES`. `digits` needs neither network nor cache.
 
     Raises:
         ValueError: If `name` is not one of `NAMES`.
@@ -134,25 +126,18 @@ def load(
         )
     if name == "digits":
         return _digits()
-    data_dir = os.path.expanduser(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    )
-    cache_dir = os.path.expanduser(
-        cache_dir
-        or os.environ.get("KERAS_BREGMAN_CACHE")
-        or "~/.cache/keras_bregman"
-    )
-    cache = Path(cache_dir, f"{name}.npz")
+    data_dir = _folder("TFDS_DATA_DIR", "~/tensorflow_datasets")
+    cache = _folder("KERAS_BREGMAN_CACHE", "~/.cache/keras_bregman")
+    cache /= f"{name}.npz"
     arrays = _read_cache(name, cache)
     if arrays is None:
         try:
-            arrays = _from_tfds(name, data_dir, download)
+            arrays = _from_tfds(name, data_dir)
             _check(name, arrays)
         # a missing package, the network, the disk, a checksum, a half-written
         # folder: TFDS raises AssertionError and KeyError among twenty others
         except Exception as error:
-            folder = os.path.join(data_dir, name)
-            message = _unavailable(name, folder, cache, error)
+            message = _unavailable(name, data_dir / name, cache, error)
             raise DatasetUnavailable(message) from error
         _write_cache(name, cache, arrays)
     x, y, x_test, y_test = arrays
@@ -168,6 +153,11 @@ def load(
         10,
         _SPECS[name].inputs,
     )
+
+
+def _folder(variable: str, default: str) -> Path:
+    """A folder that the environment may name."""
+    return Path(os.path.expanduser(os.environ.get(variable) or default))
 
 
 def inputs_of(name: str) -> Inputs:
@@ -221,7 +211,7 @@ def _digits() -> Dataset:
     )
 
 
-def _from_tfds(name: str, data_dir: str, download: bool) -> list[np.ndarray]:
+def _from_tfds(name: str, data_dir: Path) -> list[np.ndarray]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" not in sys.modules:
         # beside JAX or torch: TensorFlow must not take the GPU's memory
@@ -231,10 +221,6 @@ def _from_tfds(name: str, data_dir: str, download: bool) -> list[np.ndarray]:
     # any 3.x that is prepared: asked for no version, TFDS wants its newest
     builder = tfds.builder(f"{name}:3.*.*", data_dir=data_dir)
     if not builder.data_path.exists():
-        if not download:
-            raise FileNotFoundError(
-                f"nothing is prepared in {data_dir} and `download` is False"
-            )
         _reach(builder)
         builder.download_and_prepare()
     arrays: list[np.ndarray] = []
@@ -258,12 +244,12 @@ def _reach(builder) -> None:
             response.raise_for_status()
 
 
-def _unavailable(name: str, folder: str, cache: Path, error: Exception) -> str:
+def _unavailable(name: str, folder: Path, cache: Path, error: Exception) -> str:
     remedies = [
-        "set TFDS_DATA_DIR (or pass `data_dir`) to a folder of prepared "
-        f"datasets, with {name}/3.*.* in it",
+        "set TFDS_DATA_DIR to a folder of prepared datasets, with "
+        f"{name}/3.*.* in it",
         f"copy {cache.name} from another machine's cache to {cache.parent}",
-        "go online and allow `download`",
+        "go online",
         'use "digits", which is embedded',
     ]
     if isinstance(error, ImportError):
@@ -334,7 +320,7 @@ def _write_cache(name: str, path: Path, arrays: list[np.ndarray]) -> None:
     except OSError as error:
         warnings.warn(
             f"The cache file {path} cannot be written ({error}); {name!r} is "
-            "loaded all the same. Set KERAS_BREGMAN_CACHE or `cache_dir` to a "
-            "writable folder with room.",
+            "loaded all the same. Set KERAS_BREGMAN_CACHE to a writable folder "
+            "with room.",
             stacklevel=3,
         )

@@ -128,8 +128,8 @@ class Source:
         ]
         self.calls = []
 
-    def __call__(self, name, data_dir, download):
-        self.calls.append((name, data_dir, download))
+    def __call__(self, name, data_dir):
+        self.calls.append((name, data_dir))
         if self.arrays is None:
             raise FileNotFoundError("nothing there")
         return self.arrays
@@ -232,23 +232,21 @@ class TestCache:
         x, y, x_test, y_test = source.arrays
         expected = (x[:55], y[:55], x[55:], y[55:], x_test, y_test)
         assert_same(first, ("mnist", *expected, 10, SMALL))
-        assert_same(first, data.load("mnist", data_dir="/elsewhere"))
+        assert_same(first, data.load("mnist"))
         assert len(source.calls) == 1
         assert os.listdir(cache.parent) == ["mnist.npz"]
 
     def test_folders(self, source, tmp_path, monkeypatch):
-        data.load("mnist", tmp_path / "a", tmp_path / "b", download=False)
-        assert (tmp_path / "b" / "mnist.npz").exists()
         data.load("mnist")
+        assert (tmp_path / "cache" / "mnist.npz").exists()
         monkeypatch.delenv("TFDS_DATA_DIR")
         monkeypatch.delenv("KERAS_BREGMAN_CACHE")
         monkeypatch.setenv("HOME", str(tmp_path))
         data.load("mnist")
         assert (tmp_path / ".cache/keras_bregman/mnist.npz").exists()
         assert source.calls == [
-            ("mnist", str(tmp_path / "a"), False),
-            ("mnist", str(tmp_path / "tfds"), True),
-            ("mnist", str(tmp_path / "tensorflow_datasets"), True),
+            ("mnist", tmp_path / "tfds"),
+            ("mnist", tmp_path / "tensorflow_datasets"),
         ]
 
     @pytest.mark.parametrize("damage", DAMAGES)
@@ -290,11 +288,12 @@ class TestCache:
                 assert_same(arrays, source.arrays)
         assert noticed > 0.7 * len(content) / 5
 
-    def test_unwritable_folder(self, source, tmp_path):
+    def test_unwritable_folder(self, source, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         folder = tmp_path / "file" / "cache"
+        monkeypatch.setenv("KERAS_BREGMAN_CACHE", str(folder))
         with pytest.warns(UserWarning, match=f"{folder}.*KERAS_BREGMAN_CACHE"):
-            first = data.load("mnist", cache_dir=folder)
+            first = data.load("mnist")
         np.testing.assert_array_equal(first.y_test, source.arrays[3])
 
     @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
@@ -358,15 +357,7 @@ class TestMissing:
 
     @pytest.mark.tensorflow
     @pytest.mark.parametrize("name", data.NAMES[1:])
-    def test_nothing_prepared(self, tmp_path, name):
-        folder = tmp_path / "tfds" / name
-        with pytest.raises(data.DatasetUnavailable, match=str(folder)):
-            data.load(name, download=False)
-        assert not folder.exists()
-
-    @pytest.mark.tensorflow
-    @pytest.mark.parametrize("name", data.NAMES[1:])
-    def test_no_network(self, monkeypatch, name):
+    def test_no_network(self, monkeypatch, tmp_path, name):
         import requests
         import tensorflow_datasets as tfds
 
@@ -382,6 +373,7 @@ class TestMissing:
         monkeypatch.setattr(builder, "download_and_prepare", retry)
         with pytest.raises(data.DatasetUnavailable, match="no way to http"):
             data.load(name)
+        assert not (tmp_path / "tfds" / name).exists()
 
     @pytest.mark.tensorflow
     def test_half_written_folder(self, tmp_path):
@@ -401,7 +393,10 @@ def real(tmp_path_factory):
 
     def load(name):
         if name not in loaded:
-            loaded[name] = data.load(name, PREPARED, folder, download=False)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("TFDS_DATA_DIR", PREPARED)
+                patch.setenv("KERAS_BREGMAN_CACHE", str(folder))
+                loaded[name] = data.load(name)
         return loaded[name], folder
 
     yield load
@@ -451,14 +446,18 @@ class TestReal:
             stub.write_text("raise RuntimeError('imported')")
         script = (
             "import sys, zlib; from experiments.data import load\n"
-            f"for part in load({name!r}, cache_dir={str(folder)!r})[1:7]:\n"
+            f"for part in load({name!r})[1:7]:\n"
             "    print(part.dtype, part.shape, zlib.crc32(part))\n"
             "assert not {'tensorflow', 'keras'} & set(sys.modules)"
         )
         path = os.pathsep.join([str(tmp_path / "stub"), str(ROOT)])
         lines = subprocess.run(
             [sys.executable, "-c", script],
-            env=os.environ | {"PYTHONPATH": path},
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "KERAS_BREGMAN_CACHE": str(folder),
+            },
             cwd=tmp_path,
             check=True,
             capture_output=True,
