@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import dataclasses
 
 import keras
 import numpy as np
@@ -13,7 +13,8 @@ from keras_bregman._paths import path_of
 from keras_bregman.kernels import is_kernel
 
 
-class MaskedKernel(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class MaskedKernel:
     """A kernel, and what belongs to it.
 
     Attributes:
@@ -59,29 +60,23 @@ class _Masked(keras.optimizers.Optimizer):
             return
         self._slots: dict[int, list[keras.Variable]] = {}
         super().build(variables)
-        self._masked: dict[int, tuple[keras.Variable, ...]] = {}
-        self._dense: dict[int, keras.Variable] = {}
+        self._masked: dict[int, MaskedKernel] = {}
         for index, variable in enumerate(variables):
             slots = self._slots.pop(id(variable), [])
             if is_kernel(path_of(variable)):
                 add = self.add_variable_from_reference
                 mask = add(variable, name="mask", initializer="ones")
-                self._masked[index] = (mask, *slots)
+                gradient = None
                 if self.keep_gradients:
-                    self._dense[index] = add(variable, name="gradient")
+                    gradient = add(variable, name="gradient")
+                self._masked[index] = MaskedKernel(
+                    variable, mask, gradient, slots
+                )
 
     @property
     def masked(self) -> list[MaskedKernel]:
         """All masked kernels, in the order of the model's weights."""
-        return [
-            MaskedKernel(
-                self._trainable_variables[index],
-                mask,
-                self._dense.get(index),
-                slots,
-            )
-            for index, (mask, *slots) in self._masked.items()
-        ]
+        return list(self._masked.values())
 
     def add_variable_from_reference(self, reference_variable, *args, **kwargs):
         slot = super().add_variable_from_reference(
@@ -91,13 +86,13 @@ class _Masked(keras.optimizers.Optimizer):
         return slot
 
     def update_step(self, gradient, variable, learning_rate):
-        index = self._get_variable_index(variable)
-        if index not in self._masked:
+        kernel = self._masked.get(self._get_variable_index(variable))
+        if kernel is None:
             super().update_step(gradient, variable, learning_rate)
             return
-        mask = ops.convert_to_tensor(self._masked[index][0])
-        if index in self._dense:
-            self.assign(self._dense[index], gradient)
+        mask = ops.convert_to_tensor(kernel.mask)
+        if kernel.gradient is not None:
+            self.assign(kernel.gradient, gradient)
         super().update_step(gradient * mask, variable, learning_rate)
         self.assign(variable, ops.convert_to_tensor(variable) * mask)
 
