@@ -31,14 +31,13 @@ class _Member:
     Attributes:
         entry: What it keeps if it regularizes the variable.
         state: Its slots, the dual variable first if there is one.
-        update: The step as a function of tensors, see `_make_update`.
-        update_frozen: The same while the support is frozen.
+        updates: By whether the support is frozen, the step as a function of
+            tensors, see `_make_update`.
     """
 
     entry: Regularized | None
     state: list[keras.Variable]
-    update: Any
-    update_frozen: Any
+    updates: dict[bool, Any]
 
 
 class SteppingOptimizer(keras.optimizers.Optimizer):
@@ -118,7 +117,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             shrinks: For each how it is shrunk, or None.
         """
         members = []
-        made: dict[Shrink | None, Any] = {}  # kernels alike share one
+        made: dict[Shrink | None, dict[bool, Any]] = {}  # of those alike
         for variable, name, shrink in zip(
             variables, names, shrinks, strict=True
         ):
@@ -134,20 +133,23 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             if shrink is not None:
                 entry = Regularized(name, variable, self, shrink, lam, state)
             if shrink not in made:
-                made[shrink] = self._make_steps(shrink)
-            members.append(_Member(entry, state, *made[shrink]))
+                made[shrink] = self._make_updates(shrink)
+            members.append(_Member(entry, state, made[shrink]))
         self._members = members
         kinds = list(map(_kind, variables, shrinks))
         if type(self).update_step is not SteppingOptimizer.update_step:
             kinds = [None] * len(kinds)  # somebody's own takes one at a time
         self._vectors = vectors(variables, kinds)
 
-    def _make_steps(self, shrink):
-        """The step, and that on a frozen support, as cheap as may be."""
-        update = fuse(self._make_update(shrink, False), shrink is not None)
+    def _make_updates(self, shrink):
+        """The step, free and on a frozen support, as cheap as may be."""
         if shrink is None:
-            return update, update
-        return update, fuse(self._make_update(shrink, True))
+            update = fuse(self._make_update(None, False), compiled=False)
+            return {False: update, True: update}
+        return {
+            frozen: fuse(self._make_update(shrink, frozen))
+            for frozen in (False, True)
+        }
 
     def _add_lambda(self, variable, lam):
         return self.add_variable(
@@ -298,7 +300,8 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         for vector in self._vectors:
             slices = [s for s in vector if s.owner in parts]
             if slices:
-                update = self._step_of(self._members[slices[0].owner])
+                member = self._members[slices[0].owner]
+                update = member.updates[self._frozen]
                 step_jointly(update, slices, parts, scalars)
         return tuple(map(list, zip(*alone, strict=True))) or ([], [])
 
@@ -307,16 +310,11 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         inputs = [variable, gradient, learning_rate, self.iterations]
         if member.entry is not None:
             inputs.append(member.entry.lam)
-        theta, *new_slots = self._step_of(member)(
-            *map(_value, (*inputs, *member.state))
-        )
+        update = member.updates[self._frozen]
+        theta, *new_slots = update(*map(_value, (*inputs, *member.state)))
         for slot, value in zip(member.state, new_slots, strict=True):
             self.assign(slot, value)
         self.assign(variable, ops.cast(theta, variable.dtype))
-
-    def _step_of(self, member):
-        """The step of a variable at present."""
-        return member.update_frozen if self._frozen else member.update
 
     def freeze_support(self, frozen: bool = True) -> None:
         """Holds the regularized weights that are 0 at 0, and lets none go.
