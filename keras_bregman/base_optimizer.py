@@ -204,7 +204,7 @@ class ProximalOptimizer(SteppingOptimizer):
         config = {
             **super().get_config(),
             "regularizer": choice.serialized(self.regularizer),
-            "frozen": self._frozen,
+            "frozen": self.support.is_frozen,
         }
         if self._taken:
             config["taken"] = [list(pair) for pair in self._taken]

@@ -52,7 +52,7 @@ def freeze_support(model: keras.Model, frozen: bool = True) -> None:
 
 def _make_step_anew(model, optimizers):
     for optimizer in optimizers:
-        optimizer.forget_steps()
+        optimizer.support.forget_steps()
     model.make_train_function(force=True)
 
 
@@ -71,8 +71,9 @@ def freeze_in(
     """
     changed = False
     for optimizer in optimizers:
-        changed |= optimizer.support_is_frozen != frozen
-        changed |= not optimizer.is_compiled_for(frozen)
+        support = optimizer.support
+        changed |= support.is_frozen != frozen
+        changed |= not support.is_compiled_for(frozen)
         optimizer.freeze_support(frozen)
     if changed:  # another step is compiled
         _make_step_anew(model, optimizers)

@@ -19,8 +19,7 @@ from keras_bregman._fusion import (
     vectors,
 )
 from keras_bregman._paths import path_of
-from keras_bregman._scalars import to_float
-from keras_bregman._warning import warn
+from keras_bregman._support import Support
 from keras_bregman.choice import Regularized, Shrink
 
 
@@ -49,18 +48,14 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
 
     Attributes:
         keeps_dual: Whether regularized variables have a dual variable.
+        support: Whether it is frozen, and in which steps.
     """
 
     keeps_dual: ClassVar[bool] = True
 
     def __init__(self, learning_rate, **kwargs):
         super().__init__(learning_rate=learning_rate, **kwargs)
-        self._frozen = False
-        # whether it was frozen in any step that was ever run or traced, and in
-        # the last one since steps were made anew, if there was one
-        self._traced: set[bool] = set()
-        self._frozen_in_step: bool | None = None
-        self._changed_at: Any = 0
+        self.support = Support(self)
         self._members: list[_Member] = []  # in the order of the variables
 
     def slot_names(self) -> tuple[str, ...]:
@@ -217,10 +212,9 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         return update
 
     def apply(self, grads, trainable_variables=None):
-        self._frozen_in_step = self._frozen
-        self._traced.add(self._frozen)
+        self.support.note_step()
         grads = [densify(g) for g in grads]
-        if not self._frozen:
+        if not self.support.is_frozen:
             super().apply(grads, trainable_variables)
             return
         variables = self._trainable_variables
@@ -301,7 +295,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
             slices = [s for s in vector if s.owner in parts]
             if slices:
                 member = self._members[slices[0].owner]
-                update = member.updates[self._frozen]
+                update = member.updates[self.support.is_frozen]
                 step_jointly(update, slices, parts, scalars)
         return tuple(map(list, zip(*alone, strict=True))) or ([], [])
 
@@ -310,7 +304,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         inputs = [variable, gradient, learning_rate, self.iterations]
         if member.entry is not None:
             inputs.append(member.entry.lam)
-        update = member.updates[self._frozen]
+        update = member.updates[self.support.is_frozen]
         theta, *new_slots = update(*map(_value, (*inputs, *member.state)))
         for slot, value in zip(member.state, new_slots, strict=True):
             self.assign(slot, value)
@@ -331,16 +325,12 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Args:
             frozen: `False` lets weights be switched on and off again.
         """
-        frozen = check_flag("frozen", frozen)
-        if frozen != self._frozen:
-            # a copy, and no number: to ask a GPU for one takes long
-            self._changed_at = ops.copy(ops.convert_to_tensor(self.iterations))
-        self._frozen = frozen
+        self.support.freeze(check_flag("frozen", frozen))
 
     @property
     def support_is_frozen(self) -> bool:
         """Whether `freeze_support` was called; see `step_is_stale`."""
-        return self._frozen
+        return self.support.is_frozen
 
     @property
     def step_is_stale(self) -> bool:
@@ -349,23 +339,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         Of a function that is compiled for both, by `support_is_frozen` as an
         argument, none are.
         """
-        is_known = not self._traced or self._frozen in self._traced
-        return not is_known and self._has_gone_on()
-
-    def is_compiled_for(self, frozen: bool) -> bool:
-        """Whether the step that was compiled last, if any, is of that state."""
-        return self._frozen_in_step in (None, frozen)
-
-    def forget_steps(self) -> None:
-        """To be called when steps that were compiled are made anew.
-
-        But for a function that somebody has compiled within them.
-        """
-        self._frozen_in_step = None
-
-    def _has_gone_on(self):
-        """Whether a step was made since `freeze_support`."""
-        return to_float(self.iterations) > to_float(self._changed_at)
+        return self.support.is_stale
 
     def _update_model_variables_moving_average(self, trainable_variables):
         averages = self._model_variables_moving_average
@@ -403,23 +377,7 @@ class SteppingOptimizer(keras.optimizers.Optimizer):
         if keras.config.backend() == "jax" and sys.exc_info()[0]:
             return
         check_finite(var_list)
-        # `fit` has one step, the last
-        call = f"freeze_support({self._frozen})"
-        # made anew, and none seen since: what it calls is compiled for itself
-        if self._frozen_in_step is None and self.step_is_stale:
-            warn(
-                f"`{call}` was called when a function that applies gradients "
-                "was compiled, and this training has gone on without it. Leave "
-                "`tf.function` or `jax.jit` out, as `fit` compiles the whole "
-                "step, or give the function `optimizer.support_is_frozen` as "
-                "an argument, by which it is compiled anew."
-            )
-        elif not self.is_compiled_for(self._frozen) and self._has_gone_on():
-            warn(
-                f"`optimizer.{call}` was called when the step was compiled, "
-                "and this training has gone on without it. Call "
-                "`keras_bregman.freeze_support` instead, with the model."
-            )
+        self.support.warn_if_stale()
 
 
 class Exactly(keras.initializers.Initializer):

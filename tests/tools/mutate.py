@@ -39,6 +39,7 @@ TESTS = {
         *("golden", "optimizers", "healing", "keras_features"),
         *("freezing", "target_density", "checks"),
     ),
+    "_support": ("freezing", "keras_features", "target_density"),
     "allocation": ("pruning", "sparse_start", "target_density"),
     "callbacks._clock": ("target_density",),
     "callbacks._strengths": ("target_density",),
