@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -22,8 +23,7 @@ from keras_bregman.compaction.piece import (
 class Channelwise(Piece):
     """A layer of one input that treats every channel on its own."""
 
-    is_traced = False
-    channels: Channels  # of the first call
+    channels: Any = None  # of the first call
 
     def trace(self, call):
         channels = call.only_input(self.axis_of(call))
@@ -33,11 +33,9 @@ class Channelwise(Piece):
         if self.is_whole or why:
             self.is_whole = True
             self.note = self.note or why
-            if self.is_traced:
-                self.classes.pin(self.channels)
+            self.classes.pin(self.channels)
             return super().trace(call)
-        if not self.is_traced:
-            self.is_traced = True
+        if self.channels is None:
             self.channels = channels
         elif self.is_cut:
             # what two calls share is cut once for both

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from keras_bregman._keras import has_mask
@@ -26,9 +28,8 @@ class Mixing(Piece):
 
     # whether constants may be gathered in one channel where padding cuts them
     gathers = True
-    is_traced = False
-    inputs: Channels  # what is so in all calls
-    outputs: Channels
+    inputs: Any = None  # channels, what is so in all calls
+    outputs: Any = None
 
     def kernel(self) -> np.ndarray:
         raise NotImplementedError
@@ -40,12 +41,10 @@ class Mixing(Piece):
         if self.is_whole or channels is None:
             self.is_whole = True
             self.note = "channels on another axis"
-            if self.is_traced:
-                self.classes.pin(self.inputs)
-                self.classes.pin(self.outputs)
+            self.classes.pin(self.inputs)
+            self.classes.pin(self.outputs)
             return super().trace(call)
-        if not self.is_traced:
-            self.is_traced = True
+        if self.inputs is None:
             self.full = self.kernel()
             self.pattern = (self.full != 0).any(0)
             self.atoms = self._new_atoms(self.full.shape[-1])
@@ -281,9 +280,11 @@ class Separable(Convolution):
 class Embedding(Piece):
     """A table (rows, channels), whose rows are not looked at."""
 
+    channels: Any = None  # of the first call
+
     def trace(self, call):
         super().trace(call)
-        if not hasattr(self, "channels"):
+        if self.channels is None:
             table = numpy_of(self.layer.embeddings).astype(float)
             same = (table == table[0]).all(0)
             self.channels = Channels(
