@@ -189,7 +189,7 @@ def _tables(experiment, archive, scale):
         if (ranked := ranking.by_density(rows)) is not None:
             yield ranking.CAPTION, ranked
     else:
-        yield caption, tables.build(experiment.name, rows)
+        yield caption, tables.build(rows)
 
 
 def _precision(recipes):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from experiments.archive import Row
 from experiments.catalog.comparison import method_of
 
 
@@ -111,14 +112,14 @@ RECORDS = {
 AS_REPORTED = " (report)"
 
 
-def report_of(table: str, label: str) -> Published | None:
-    """What the report prints beside a recipe of ours, if anything."""
-    return REPORT.get(table, {}).get(optimizer_of(label))
+def report_of(row: Row) -> Published | None:
+    """What the report prints beside a row of ours, if anything."""
+    return REPORT.get(row.experiment, {}).get(optimizer_of(row.label))
 
 
-def paper_of(table: str, label: str) -> Published | None:
-    """What the paper prints beside a recipe of ours, if anything."""
-    return PAPER.get(table, {}).get(optimizer_of(label))
+def paper_of(row: Row) -> Published | None:
+    """What the paper prints beside a row of ours, if anything."""
+    return PAPER.get(row.experiment, {}).get(optimizer_of(row.label))
 
 
 def optimizer_of(label: str) -> str:

@@ -35,7 +35,7 @@ class Table(NamedTuple):
     missing: str = ""
 
 
-def build(name: str, rows: list[Row]) -> Table:
+def build(rows: list[Row]) -> Table:
     """Ours, and beside full runs what the report and the paper print."""
     full = rows[0].scale == "full"
     groups = [
@@ -44,7 +44,7 @@ def build(name: str, rows: list[Row]) -> Table:
     ]
     printed = []
     for source, lookup in (("report", report_of), ("paper", paper_of)):
-        if full and any(lookup(name, row.label) for row in rows):
+        if full and any(map(lookup, rows)):
             groups.append((source, _HEADS))
             printed.append(lookup)
     return Table(
@@ -53,11 +53,7 @@ def build(name: str, rows: list[Row]) -> Table:
             [
                 *settings(row),
                 *_measured(row),
-                *(
-                    text
-                    for lookup in printed
-                    for text in _published(lookup(name, row.label))
-                ),
+                *(text for of in printed for text in _published(of(row))),
             ]
             for row in rows
         ],

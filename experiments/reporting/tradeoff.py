@@ -48,7 +48,7 @@ def draw(rows: Sequence[Row]) -> Figure:
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axis = figure.subplots()
     lines = {}
-    for method, found in by_method(list(rows)).items():
+    for method, found in by_method(rows).items():
         present = [row for row in found.values() if row.results]
         if not present:
             continue

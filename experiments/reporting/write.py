@@ -111,8 +111,8 @@ def _cell(row: Row, quantity: str) -> dict[str, Any]:
         "n": cell.n,
         "seeds": list(row.results),
         "declared_seeds": list(row.declared),
-        "report": _of(report_of(row.experiment, row.label), quantity),
-        "paper": _of(paper_of(row.experiment, row.label), quantity),
+        "report": _of(report_of(row), quantity),
+        "paper": _of(paper_of(row), quantity),
         "files": list(row.files.values()),
     }
 
