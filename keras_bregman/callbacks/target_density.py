@@ -55,28 +55,30 @@ class TargetDensity(keras.callbacks.Callback):
                        correction is exact
 
     Either way the weights are then read anew off the dual variable
-    (`LinBreg.rethreshold`). This is done every so many steps, before
-    validation and at the end of every epoch. What is alike to the last bit, as
-    scales of batch normalization that all begin at 1, stays on until it
-    differs. Where all weights are wanted, before the ramp, in a layer or by
-    `density=1.0`, lambda is 0. The strengths given to the regularizers matter
-    relative to each other, within `distribution="global"`: a kernel under twice
-    the strength needs dual variables twice as large. From a dense start they
-    are also how far a dual variable goes before its weight, once off, returns.
-    Those of groups should be small, see `regularizers.GroupLasso`.
+    (`LinBreg.rethreshold`): every so many steps, before validation and at the
+    end of every epoch. Where all weights are wanted, before the ramp, in a
+    layer or by `density=1.0`, lambda is 0. Weights that are alike to the last
+    bit, as scales of batch normalization that all begin at 1, stay on until
+    they differ. Under `NonNegativeL1` those that begin negative are 0 at any
+    strength, half of them as a rule. Layers with `trainable=False` are left as
+    they are.
 
-    How far training is follows from `epoch` and from `fit`'s `epochs`, and all
-    else is kept in variables of the optimizer. So a `fit` that is resumed with
+    Strengths given to the regularizers matter relative to each other, within
+    `distribution="global"`: under twice the strength a kernel needs dual
+    variables twice as large. From a dense start they are also how far a dual
+    variable goes before its weight, once off, returns. Those of groups should
+    be small, see `regularizers.GroupLasso`.
+
+    How far training is follows from `epoch` and `fit`'s `epochs`; all else is
+    kept in variables of the optimizer. So a `fit` that is resumed with
     `initial_epoch`, from a saved model or by `BackupAndRestore`, goes on as if
-    it had never stopped. A fit that another has begun without this callback
-    is given, from the first step on, the density that the ramp has come to by
-    that epoch: number the epochs from 0 for the whole ramp. When `fit` ends,
-    the support is released. Broken off by an error or from the keyboard in its
-    last phase, it leaves the support frozen, as it is in what is saved in that
-    phase; another `fit` with this callback releases it, and so does
-    `keras_bregman.freeze_support(model, False)`.
-    Layers with `trainable=False` are left as they are. Under `NonNegativeL1`
-    weights that begin negative are 0 at any strength, half of them as a rule.
+    it had never stopped. After epochs without this callback the density is
+    from the first step on what the ramp has come to by then: number the epochs
+    from 0 for the whole ramp.
+
+    When `fit` ends, the support is released. Broken off in its last phase it
+    stays frozen, as in what was saved in that phase, until another `fit` with
+    this callback or `keras_bregman.freeze_support(model, False)`.
 
     Args:
         density: The wanted density d, a float in (0, 1].

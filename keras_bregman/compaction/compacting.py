@@ -74,10 +74,9 @@ def compact(
     joining and reshaping layers, the heads of `MultiHeadAttention`, and
     elementwise operations of `keras.ops`. Any other layer is left whole, with
     all channels that it reads and writes, as are layers with weights in common
-    (a tied output); a lambda within a wrapper cannot be made a second time, and
-    is refused. Models within the model are compacted
-    each on its own; a layer that two of them share is not shared in the new
-    one.
+    (a tied output). A lambda within a wrapper cannot be made a second time, and
+    is refused. Models within the model are compacted each on its own; a layer
+    that two of them share is not shared in the new one.
 
     Args:
         model: A built functional or `Sequential` model. It is not changed, and
