@@ -3,14 +3,14 @@
 import pytest
 
 from experiments.archive import Archive
-from experiments.catalog import EXPERIMENTS, comparison, methods
+from experiments.catalog import EXPERIMENTS, methods
 from experiments.recipes import Recipe
 
 pytestmark = pytest.mark.once
 
 BASE = Recipe("Adam", "lenet300", "mnist", "Adam", 1e-3, start=1.0)
 SEARCHES = {
-    "search-lenet": (methods.LENET_METHODS, comparison.SEARCHED_AT),
+    "search-lenet": (methods.LENET_METHODS, methods.SEARCHED_AT),
     "search-lenet-5": (
         methods.LENET_METHODS_AGAIN,
         methods.SEARCHED_AGAIN_AT,

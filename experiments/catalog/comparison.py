@@ -21,9 +21,6 @@ from typing import Any, NamedTuple
 
 from experiments.recipes import Recipe
 
-DENSITIES = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005)
-SEARCHED_AT = 0.02
-
 _AT = " at "  # in a label, between the method and its density
 _NOTHING: Mapping[Any, Any] = types.MappingProxyType({})
 
@@ -60,9 +57,7 @@ class Method(NamedTuple):
     rounds: tuple[Round, ...] = ()
     by_density: Mapping[float, dict[str, Any]] = _NOTHING
 
-    def trials(
-        self, base: Recipe, density: float = SEARCHED_AT
-    ) -> list[Recipe]:
+    def trials(self, base: Recipe, density: float) -> list[Recipe]:
         """All of its trials at a density."""
         first = [
             dict(zip(self.grid, values, strict=True))
@@ -115,9 +110,7 @@ def _said(value):
 
 
 def trials(
-    base: Recipe,
-    methods: tuple[Method, ...],
-    density: float = SEARCHED_AT,
+    base: Recipe, methods: tuple[Method, ...], density: float
 ) -> tuple[Recipe, ...]:
     """All trials of all methods."""
     return tuple(r for method in methods for r in method.trials(base, density))
@@ -126,7 +119,7 @@ def trials(
 def curve(
     base: Recipe,
     methods: tuple[Method, ...],
-    densities: tuple[float, ...] = DENSITIES,
+    densities: tuple[float, ...],
 ) -> tuple[Recipe, ...]:
     """The dense reference, and every method at every density."""
     return (base, *(m.at(base, d) for m in methods for d in densities))

@@ -18,8 +18,14 @@ LENET = Recipe(
     epochs=60,
     schedule="cosine",
 )
-_LENET_CURVE = comparison.curve(LENET, methods.LENET_METHODS)
-_MLP_CURVE = comparison.curve(LENET.changed(model="mlp"), methods.LENET_METHODS)
+_LENET_CURVE, _MLP_CURVE = (
+    comparison.curve(
+        LENET.changed(model=model),
+        methods.LENET_METHODS,
+        (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005),
+    )
+    for model in ("lenet300", "mlp")
+)
 # without weight decay
 LENET_FIRST = tuple(m._replace(rounds=()) for m in methods.LENET_METHODS)
 _LENET_AT_5 = [m.at(LENET, 0.05) for m in LENET_FIRST[:3]]

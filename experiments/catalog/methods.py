@@ -202,6 +202,7 @@ LENET_METHODS = (
     ),
 )
 
+SEARCHED_AT = 0.02
 # A round at a higher density, to see whether that asks for other settings. It
 # brings none of the others up to the best two, and the curves do not use it.
 SEARCHED_AGAIN_AT = 0.05

@@ -78,7 +78,7 @@ EXPERIMENTS = (
         "LeNet-300-100 at 2 %: what each part of AdaBreg is worth",
         "ablation-lenet300",
         ablation(
-            LENET_FIRST[0].at(LENET.changed(epochs=20), comparison.SEARCHED_AT),
+            LENET_FIRST[0].at(LENET.changed(epochs=20), methods.SEARCHED_AT),
             {
                 "dense1/kernel": 784,
                 "dense2/kernel": 300,
@@ -93,7 +93,7 @@ EXPERIMENTS = (
         "search-lenet",
         "LeNet-300-100 at 2 %: every method's trials",
         "search-lenet300",
-        comparison.trials(LENET, methods.LENET_METHODS),
+        comparison.trials(LENET, methods.LENET_METHODS, methods.SEARCHED_AT),
         (0,),
         {"epochs": 5},
         kind="trials",
