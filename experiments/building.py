@@ -25,7 +25,7 @@ def model_of(recipe: Recipe, dataset: Dataset, seed: int) -> keras.Model:
         norm["batch_norm"] = recipe.batch_norm
     with _policy(recipe.precision):
         model = getattr(models, recipe.model)(
-            dataset.inputs, dataset.classes, recipe.width, **norm
+            dataset.inputs, recipe.width, **norm
         )
     kb.sparsify(
         model,

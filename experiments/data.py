@@ -39,14 +39,13 @@ class Dataset(NamedTuple):
     """Images and labels in three splits.
 
     Images are uint8 of shape (n, height, width, channels), 0 to 255; labels
-    are int64 of shape (n,), 0 to `classes` - 1.
+    are int64 of shape (n,), 0 to 9.
 
     Attributes:
         name: One of `NAMES`.
         x_train, y_train: What is trained on.
         x_val, y_val: Held out of the training split, to choose by.
         x_test, y_test: The official test split (`digits`: 300 images).
-        classes: Number of classes.
         inputs: What a network has to know of the images.
     """
 
@@ -57,7 +56,6 @@ class Dataset(NamedTuple):
     y_val: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-    classes: int
     inputs: Inputs
 
 
@@ -150,7 +148,6 @@ def load(name: str) -> Dataset:
         y[n:],
         x_test,
         y_test,
-        10,
         _SPECS[name].inputs,
     )
 
@@ -176,7 +173,7 @@ def noise(name: str, examples: int) -> Dataset:
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (examples, *inputs.shape), "uint8")
     y = generator.integers(0, 10, examples)
-    return Dataset(name, x, y, x, y, x, y, 10, inputs)
+    return Dataset(name, x, y, x, y, x, y, inputs)
 
 
 def _digits() -> Dataset:
@@ -206,7 +203,6 @@ def _digits() -> Dataset:
         y[val],
         x[test],
         y[test],
-        10,
         _DIGITS,
     )
 

@@ -1,8 +1,9 @@
 """The networks of the paper and the report, by the functional API.
 
 All take images as they come, 0 to 255, standardize them in their first layer
-and answer with logits. Every layer is named, so that paths are the same in
-every build and process. `width` multiplies all hidden widths.
+and answer with ten logits, as all datasets have ten classes. Every layer is
+named, so that paths are the same in every build and process. `width` multiplies
+all hidden widths.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from experiments.data import Inputs
 
 def mlp(
     inputs: Inputs,
-    classes: int = 10,
     width: float = 1.0,
     hidden: tuple[int, ...] = (200, 80),
 ) -> keras.Model:
@@ -26,23 +26,19 @@ def mlp(
         x = layers.Dense(
             _scaled(units, width), activation="relu", name=f"dense{i}"
         )(x)
-    return _classifier(image, x, classes, "mlp")
+    return _classifier(image, x, "mlp")
 
 
-def lenet300(
-    inputs: Inputs, classes: int = 10, width: float = 1.0
-) -> keras.Model:
+def lenet300(inputs: Inputs, width: float = 1.0) -> keras.Model:
     """LeNet-300-100, 784-300-100-10: 266,610 parameters on MNIST.
 
     LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document
     Recognition", Proceedings of the IEEE 86(11), 1998.
     """
-    return mlp(inputs, classes, width, hidden=(300, 100))
+    return mlp(inputs, width, hidden=(300, 100))
 
 
-def convnet(
-    inputs: Inputs, classes: int = 10, width: float = 1.0
-) -> keras.Model:
+def convnet(inputs: Inputs, width: float = 1.0) -> keras.Model:
     """The paper's ConvNet for Fashion-MNIST, the report's Figure 1.
 
     Twice a 5x5 convolution with 64 filters, pooling and ReLU, then
@@ -55,16 +51,14 @@ def convnet(
         x = layers.ReLU(name=f"relu{i}")(x)
     x = layers.Flatten(name="flatten")(x)
     x = layers.Dense(_scaled(128, width), activation="relu", name="dense")(x)
-    return _classifier(image, x, classes, "convnet")
+    return _classifier(image, x, "convnet")
 
 
-def resnet18(
-    inputs: Inputs, classes: int = 10, width: float = 1.0
-) -> keras.Model:
+def resnet18(inputs: Inputs, width: float = 1.0) -> keras.Model:
     """ResNet-18 with the CIFAR stem: one 3x3 convolution, no pooling.
 
     He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR
-    2016. At 32x32x3 and 10 classes 11,173,962 trainable parameters.
+    2016. At 32x32x3 11,173,962 trainable parameters.
     """
     image, x = _standardized(inputs)
     x = _convolution(x, _scaled(64, width), "stem")
@@ -74,7 +68,7 @@ def resnet18(
             name = f"stage{stage}_block{block}"
             x = _residual(x, _scaled(filters, width), strides, name)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    return _classifier(image, x, classes, "resnet18")
+    return _classifier(image, x, "resnet18")
 
 
 _VGG = {
@@ -84,35 +78,29 @@ _VGG = {
 
 
 def vgg13(
-    inputs: Inputs,
-    classes: int = 10,
-    width: float = 1.0,
-    batch_norm: bool = True,
+    inputs: Inputs, width: float = 1.0, batch_norm: bool = True
 ) -> keras.Model:
     """VGG-13 for CIFAR: ten 3x3 convolutions and one dense layer.
 
     Simonyan, Zisserman, "Very Deep Convolutional Networks for Large-Scale
-    Image Recognition", ICLR 2015. At 32x32x3 and 10 classes 9,416,010
-    trainable parameters, 9,410,122 without batch normalization.
+    Image Recognition", ICLR 2015. At 32x32x3 9,416,010 trainable parameters,
+    9,410,122 without batch normalization.
     """
-    return _vgg("vgg13", inputs, classes, width, batch_norm)
+    return _vgg("vgg13", inputs, width, batch_norm)
 
 
 def vgg16(
-    inputs: Inputs,
-    classes: int = 10,
-    width: float = 1.0,
-    batch_norm: bool = True,
+    inputs: Inputs, width: float = 1.0, batch_norm: bool = True
 ) -> keras.Model:
     """VGG-16 for CIFAR: thirteen 3x3 convolutions and one dense layer.
 
-    As `vgg13`. At 32x32x3 and 10 classes 14,728,266 trainable parameters,
-    14,719,818 without batch normalization.
+    As `vgg13`. At 32x32x3 14,728,266 trainable parameters, 14,719,818 without
+    batch normalization.
     """
-    return _vgg("vgg16", inputs, classes, width, batch_norm)
+    return _vgg("vgg16", inputs, width, batch_norm)
 
 
-def _vgg(name, inputs, classes, width, batch_norm):
+def _vgg(name, inputs, width, batch_norm):
     image, x = _standardized(inputs)
     for stage, depth in enumerate(_VGG[name], start=1):
         filters = _scaled(64 * min(2 ** (stage - 1), 8), width)
@@ -127,7 +115,7 @@ def _vgg(name, inputs, classes, width, batch_norm):
             )
         x = layers.MaxPooling2D(2, name=f"pool{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
-    return _classifier(image, x, classes, name)
+    return _classifier(image, x, name)
 
 
 def _residual(x, filters, strides, name):
@@ -183,9 +171,9 @@ def _standardized(inputs):
     return image, x
 
 
-def _classifier(image, x, classes, name):
+def _classifier(image, x, name):
     # bfloat16 has 8 bits for a logit, too few for the loss
-    logits = layers.Dense(classes, name="logits", dtype="float32")(x)
+    logits = layers.Dense(10, name="logits", dtype="float32")(x)
     return keras.Model(image, logits, name=name)
 
 

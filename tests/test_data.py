@@ -64,7 +64,7 @@ def fresh_state(monkeypatch, tmp_path):
 class TestDigits:
     def test_sizes_types_and_range(self):
         digits = data.load("digits")
-        assert digits.name == "digits" and digits.classes == 10
+        assert digits.name == "digits"
         assert digits.inputs.shape == (8, 8, 1)
         pixels = digits.x_train / 255
         assert digits.inputs.mean == pytest.approx([pixels.mean()], abs=5e-5)
@@ -231,7 +231,7 @@ class TestCache:
         first = data.load("mnist")
         x, y, x_test, y_test = source.arrays
         expected = (x[:55], y[:55], x[55:], y[55:], x_test, y_test)
-        assert_same(first, ("mnist", *expected, 10, SMALL))
+        assert_same(first, ("mnist", *expected, SMALL))
         assert_same(first, data.load("mnist"))
         assert len(source.calls) == 1
         assert os.listdir(cache.parent) == ["mnist.npz"]

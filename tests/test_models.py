@@ -58,8 +58,8 @@ def test_width_multiplies_the_hidden_widths_only():
         (784 + 1) * 100 + (100 + 1) * 40 + (40 + 1) * 10
     )
     # after two 5x5 convolutions and poolings 4x4 positions are left
-    assert trainable(build("convnet", width=0.25, classes=7)) == (
-        (25 + 1) * 16 + (25 * 16 + 1) * 16 + (16 * 16 + 1) * 32 + (32 + 1) * 7
+    assert trainable(build("convnet", width=0.25)) == (
+        (25 + 1) * 16 + (25 * 16 + 1) * 16 + (16 * 16 + 1) * 32 + (32 + 1) * 10
     )
 
 

@@ -17,7 +17,7 @@ from keras_bregman.kernels import kernels
 def perceptron():
     keras.utils.set_random_seed(0)
     dataset = load("digits")
-    return mlp(dataset.inputs, dataset.classes, 0.25)
+    return mlp(dataset.inputs, 0.25)
 
 
 def parts(model):

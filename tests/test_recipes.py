@@ -30,7 +30,7 @@ DECLARED = [
 def images(name):
     """A dataset of which only the shapes are there."""
     inputs = COLOR if name == "cifar10" else GRAY
-    return Dataset(name, *(np.empty(1),) * 6, 10, inputs)
+    return Dataset(name, *(np.empty(1),) * 6, inputs)
 
 
 class TestRecipe:
@@ -45,7 +45,7 @@ class TestRecipe:
     def test_an_epoch_has_no_more_examples_than_there_are(self):
         recipe = PLAIN.changed(examples=1000, batch_size=10)
         few = np.empty(300)
-        dataset = Dataset("digits", *(few,) * 6, 10, GRAY)
+        dataset = Dataset("digits", *(few,) * 6, GRAY)
         assert recipe.steps_per_epoch(dataset) == 30
 
     def test_slug(self):
