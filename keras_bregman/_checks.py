@@ -110,10 +110,10 @@ def check_path(name, path):
     return found
 
 
-def check_layer(name, layer):
+def check_model(model):
     """Raises ValueError unless it is a Keras model or layer."""
-    good = isinstance(layer, keras.layers.Layer)
-    check(name, layer, good, "a built `keras.Model` or layer")
+    good = isinstance(model, keras.layers.Layer)
+    check("model", model, good, "a built `keras.Model` or layer")
 
 
 def check_tensor(name, tensor, like=None):

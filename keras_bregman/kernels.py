@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_layer
+from keras_bregman._checks import check_model
 from keras_bregman._keras import own_weights, sublayers
 from keras_bregman._layers import DEPTHWISE_LAYERS, TRANSPOSED_LAYERS
 from keras_bregman._paths import names_of
@@ -164,7 +164,7 @@ def kernels(model) -> list[Kernel]:
         ValueError: If the model is not built, holds no kernel, or holds one
             whose entries share bytes.
     """
-    check_layer("model", model)
+    check_model(model)
     # one with a `train_step` and no `call` is never built, but for its parts
     layers = list(sublayers(model, include_self=False))
     if not model.built and not (model.weights and all(x.built for x in layers)):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from keras_bregman._checks import check_choice, check_layer
+from keras_bregman._checks import check_choice, check_model
 from keras_bregman._finite import REMEDY
 from keras_bregman._table import table
 from keras_bregman._wrappers import regularized
@@ -59,7 +59,7 @@ def counted(model: keras.layers.Layer, of: str = "kernels") -> list[Kernel]:
     check_choice("of", of, OF)
     if of == "kernels":
         return kernels(model)
-    check_layer("model", model)
+    check_model(model)
     found = [
         Kernel(e.name, e.variable, e.shrink.layout, None)
         for e in regularized(model)

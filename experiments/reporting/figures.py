@@ -73,10 +73,6 @@ def _by_epoch(*keys: str, log_density: bool = False):
     return functools.partial(by_epoch.draw, keys=keys, log_density=log_density)
 
 
-def _all_but_adabreg_at(tau):
-    return lambda r: r.optimizer != "AdaBreg" or r.learning_rate != tau
-
-
 SPECS = (
     Spec(
         "figure2",
@@ -107,7 +103,7 @@ SPECS = (
         "Figure 6: validation accuracy, AdaBreg at tau 0.001",
         "figure5-8",
         _by_epoch("val_accuracy"),
-        _all_but_adabreg_at(0.1),
+        lambda r: r.optimizer != "AdaBreg" or r.learning_rate != 0.1,
     ),
     Spec(
         "figure7",
