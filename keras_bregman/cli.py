@@ -229,6 +229,11 @@ def _density(options):
 
 
 def _compact(options):
+    if options.out.suffix.lower() in _FORMATS:
+        raise ValueError(
+            f"`compact` writes no {options.out.suffix} file. Write a .keras or "
+            ".kbs file, and give that to `export`."
+        )
     model = _load(options.file)
     small, report = kb.compact(
         model,
@@ -248,6 +253,11 @@ def _compact(options):
 
 
 def _export(options):
+    if options.out.suffix in (*_KERAS, ".kbs"):
+        raise ValueError(
+            f"`export` writes no {options.out.suffix} file, `compact` does. "
+            "Name a .tflite or .onnx file, or a folder."
+        )
     kind = _FORMATS.get(options.out.suffix.lower(), "saved_model")
     model = _load(options.file)
     difference = kb.export(

@@ -134,6 +134,25 @@ def test_compact_may_replace_its_file_and_makes_folders(file, tmp_path, capsys):
     assert file.stat().st_size == there.stat().st_size < size
 
 
+@pytest.mark.parametrize(
+    "command, name, other",
+    [
+        ("compact", "m.tflite", "export"),
+        ("compact", "m.onnx", "export"),
+        ("export", "m.keras", "compact"),
+        ("export", "m.kbs", "compact"),
+    ],
+)
+def test_a_file_of_the_other_command_is_not_written(
+    file, tmp_path, capfd, command, name, other
+):
+    assert main([command, str(file), str(tmp_path / name)]) == 1
+    said = capfd.readouterr().err
+    assert f"`{command}` writes no {name[1:]} file" in said
+    assert f"`{other}`" in said
+    assert not (tmp_path / name).exists()
+
+
 def test_export_without_tensorflow_says_so(file, tmp_path, capsys, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(
