@@ -1381,7 +1381,7 @@ def test_what_no_gradient_reaches_is_told():
 
 def test_a_layer_that_no_gradient_reaches_is_told_beside_others():
     dataset = load("digits")
-    model = mlp(dataset.inputs, 10, 0.5)
+    model = mlp(dataset.inputs, 0.5)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     first, second = map(model.get_layer, ("dense1", "dense2"))
     for weight in (first.kernel, first.bias, second.kernel):
